@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from dagfusion_contract.iceberg_names import metadata_of_version
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL, Grants
 from dagfusion_query.as_of import AsOf
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import EngineChoiceError, UnknownTableError
@@ -18,9 +21,11 @@ from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Mode, Planned, SparkServer
+from tests.query.catalog.folding import EMPTY, written
 from tests.query.doors.iceberg.test_iceberg_routes import snapshot
 from tests.query.fake_service import environment
 from tests.query.iceberg.conftest import publisher
+from tests.query.iceberg.reading import Part, record
 
 __all__ = ["publisher"]
 
@@ -122,3 +127,13 @@ def test_a_table_that_is_no_table_of_iceberg(publisher: Publisher, name: str, te
     with pytest.raises(EngineChoiceError, match=text):
         pins(found, spark, planned([name], 10))
     assert pins(found, auto, planned([name], 10)) is None
+
+
+def test_a_table_with_a_column_that_iceberg_has_not(publisher: Publisher) -> None:
+    part = Part(("CA",), {"id": "int64", "h": "halffloat"}, {})
+    folded = fold(EMPTY, [written(record(1, part, {"state": "string"}), 1, ("Silver", "orders"))])
+    states = {"uat": environment("uat", Snapshot(1, "uat", folded.tables, MappingProxyType({}), folded.asset_states))}
+    found, plan = tables(publishers={"uat": publisher}, spark_auto_bytes=1), planned(["uat_silver.orders"], 10)
+    with pytest.raises(EngineChoiceError, match="because Iceberg has no column h "):
+        asyncio.run(found.run(spark, plan, states, ALL))
+    assert asyncio.run(found.run(auto, plan, states, ALL)) is None

@@ -41,8 +41,8 @@ def sent(sql: str, **values: pa.Scalar) -> str:
             "SELECT coalesce(n, 0L), substr(a, 2, 3), lag(a, 1) OVER (ORDER BY 5L + n NULLS LAST ROWS 1 PRECEDING)",
         ),
         (
-            "SELECT a, 8 GROUP BY 1, 2 HAVING count(*) > 2 ORDER BY 2 DESC, 1 LIMIT 3 OFFSET 4",
-            "SELECT a, 8L GROUP BY 1, 2 HAVING count(*) > 2L ORDER BY 2 DESC NULLS FIRST, 1 NULLS LAST LIMIT 3 OFFSET 4",
+            "SELECT a, 8 GROUP BY 1, 2 HAVING sum(a) > 2 ORDER BY 2 DESC, 1 LIMIT 3 OFFSET 4",
+            "SELECT a, 8L GROUP BY 1, 2 HAVING sum(a) > 2L ORDER BY 2 DESC NULLS FIRST, 1 NULLS LAST LIMIT 3 OFFSET 4",
         ),
         (
             "SELECT a ORDER BY lag(a) IGNORE NULLS OVER (ORDER BY b)",

@@ -22,6 +22,7 @@ from dagfusion_query.errors import (
     UnknownTableError,
     UnsupportedTypeError,
 )
+from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service_settings import ServiceSettings
@@ -131,11 +132,6 @@ class SparkTables:
         for environment, state in states.items():
             table = state.snapshot.tables.get(name)
             if table is not None and table.view is None and grants.allow(environment, name):
-                if table.left_out:
-                    raise EngineChoiceError(
-                        f"the Spark engine is not sent {name}, because its column {min(table.left_out)[:100]} is left "
-                        'out there: use engine="local"'
-                    )
                 published = await self._published(environment, state, table)
                 return version_of_metadata(published.uri)
         raise UnknownTableError(f"table {name} is not there any more: run the statement again")
@@ -148,6 +144,14 @@ class SparkTables:
                 'set DAGFUSION_ICEBERG_METADATA of the service, or use engine="local"'
             )
         layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
+        # Without a column, `*` and a name that is in an outer query, too, mean other columns there.
+        left_out = (await asyncio.to_thread(iceberg_schema, table, layouts)).left_out
+        if left_out:
+            column, reason = next(iter(left_out.items()))
+            raise EngineChoiceError(
+                f"the Spark engine is not sent table {table.name}, because Iceberg has no column {column[:100]} "
+                f'({reason[:200]}): use engine="local"'
+            )
         try:
             async with self._publishing:
                 return await asyncio.to_thread(publisher.publish, table, layouts)

@@ -71,7 +71,7 @@ def check_not_refused(tokens: Sequence[SqlToken]) -> None:
         tokens: The statement, without comments.
 
     Raises:
-        EngineChoiceError: It has.
+        EngineChoiceError: There is something of that kind.
     """
     names = {token.name for token in tokens if token.name is not None}
     if len({name.casefold() for name in names}) < len(names):
@@ -152,6 +152,8 @@ def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str) -> str | None:
         return f"{word} ALL counts rows otherwise there"
     if word == "ALL" and before == "BY":
         return "BY ALL may be read otherwise there: name the columns"
+    if "." in (before, after):
+        return None  # a name
     is_side = after in _SIDES or before in ("IGNORE", "RESPECT")
     if word in ("ASC", "DESC", "NULLS") and (before in _NO_KEY or (word == "NULLS" and not is_side)):
         return f"{word} as a name may be read as a keyword: write it in quotes"
