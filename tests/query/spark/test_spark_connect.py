@@ -1,6 +1,9 @@
 """The client of Spark Connect and the batches of its results, over a server in this process."""
 
+import asyncio
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,9 +20,13 @@ from dagfusion_query.errors import (
     RemoteEngineUnavailableError,
     StaleObjectError,
 )
+from dagfusion_query.service.spark_tables import SparkTables
+from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.spark.spark_batches import SparkBatches, conformed
 from dagfusion_query.spark.spark_connect import SparkAddress, SparkSession, SparkStatement
 from dagfusion_query.wire import children, message, uint
+from dagfusion_query.worker.messages import SparkRun
+from dagfusion_query.worker.messages import SparkServer as SparkEngine
 
 OPERATION = "00000000-0000-0000-0000-000000000001"
 SCHEMA = pa.schema({"n": pa.int64()})
@@ -42,13 +49,13 @@ class SparkServer:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
         self.calls: list[tuple[str, bytes, dict[str, str]]] = []
-        self.interrupted = threading.Event()
+        self.interrupts: list[bytes] = []  # the answers to them
 
     def handler(self, method: str) -> grpc.RpcMethodHandler:
         def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
             self._note(method, request, context)
             if method == "Interrupt":
-                self.interrupted.set()
+                return self.interrupts.pop(0) if self.interrupts else b""
             return b""
 
         def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -139,19 +146,29 @@ def test_what_is_no_whole_result_is_an_error(answer: list[bytes], kind: type[Que
         (grpc.StatusCode.UNAVAILABLE, RemoteEngineUnavailableError),
     ],
 )
-def test_an_error_names_the_server_and_no_version(code: grpc.StatusCode, kind: type[QueryError]) -> None:
+def test_a_servers_error_is_for_the_log(
+    code: grpc.StatusCode, kind: type[QueryError], caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
         yield batch([1])
-        context.abort(code, "no uat@7-ab.orgs")
+        context.abort(code, "no object at http://store:9000/lake")
 
-    with serving(fail) as (_, statement), pytest.raises(kind, match=r"127.0.0.1:\d+ .*: no uat\.orgs") as raised:
+    with (
+        serving(fail) as (_, statement),
+        pytest.raises(kind, match=r"^the Spark engine .* error [0-9a-f]{8}") as raised,
+    ):
         taken(batches_of(statement))
     assert type(raised.value) is kind
+    assert not {"127.0.0.1", "store", "lake"} & set(re.findall(r"[\w.]+", str(raised.value)))
+    reference = re.findall("[0-9a-f]{8}", str(raised.value))[0]
+    [logged] = [record.getMessage() for record in caplog.records if reference in record.getMessage()]
+    assert "127.0.0.1:" in logged
+    assert "no object at http://store:9000/lake" in logged
 
 
 def test_a_server_that_is_not_there() -> None:
     statement = SparkStatement(SparkSession("sc://127.0.0.1:1", "s"), OPERATION, "SELECT 1")
-    with pytest.raises(RemoteEngineUnavailableError, match=r"127\.0\.0\.1:1 does not answer"):
+    with pytest.raises(RemoteEngineUnavailableError, match="the Spark engine does not answer"):
         taken(batches_of(statement))
 
 
@@ -184,10 +201,31 @@ def test_a_statement_is_interrupted_by_its_id() -> None:
     with serving(waiting, ";token=secret") as (spark, statement):
         statement._address = statement._address._replace(is_tls=False)
         statement._channel = statement._connect()
-        statement.interrupt()
+        assert not statement.interrupt()
         [(_, request, metadata)] = spark.calls
         assert children(request, 6) == [OPERATION.encode()]
         assert metadata["authorization"] == "Bearer secret"
+
+
+def test_an_interrupt_is_repeated_until_the_server_knows_the_statement() -> None:
+    named = message(1, b"s") + message(2, OPERATION.encode())
+
+    async def interrupt(url: str, pauses_s: Sequence[float]) -> float:
+        server = SparkEngine(url=url, catalog="lake", session="s")
+        tables = SparkTables(ServiceSettings(), server, {}, pauses_s)
+        tables.interrupt(SparkRun(operation=OPERATION, pins={}))
+        if min(pauses_s) == 0:
+            await asyncio.wait(tables._interrupts)
+        started = time.monotonic()
+        await tables.close()
+        return time.monotonic() - started
+
+    for answers, expected in [([b"", b"", named], 3), ([named], 1), ([], 4)]:
+        with serving(waiting) as (spark, statement):
+            spark.interrupts = [*answers]
+            asyncio.run(interrupt(f"sc://{statement._address.target}", [0.0, 0.01, 0.0, 0.0]))
+            assert [name for name, *_ in spark.calls] == ["Interrupt"] * expected
+    assert asyncio.run(interrupt("sc://127.0.0.1:1", [3600.0])) < 60
 
 
 def waiting(context: grpc.ServicerContext) -> Iterator[bytes]:

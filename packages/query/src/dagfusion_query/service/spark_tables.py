@@ -7,7 +7,7 @@ The Iceberg metadata of the same generation is written, and the versions of it a
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dagfusion_contract.iceberg_names import version_of_metadata
 from dagfusion_contract.naming import TableName
@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _PUBLISHING = 2  # tables at a time: each takes a core
 _PATIENCE_S = 2.0
+_PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before each interrupt of one statement
 
 
 class SparkTables:
@@ -42,14 +43,20 @@ class SparkTables:
         settings: Have the bytes from which `auto` chooses the server.
         server: The server; None for none.
         publishers: Write the Iceberg metadata of environments.
+        pauses_s: The pauses before the interrupts of one statement, in seconds.
     """
 
     def __init__(
-        self, settings: ServiceSettings, server: SparkServer | None, publishers: Mapping[str, Publisher]
+        self,
+        settings: ServiceSettings,
+        server: SparkServer | None,
+        publishers: Mapping[str, Publisher],
+        pauses_s: Sequence[float] = _PAUSES_S,
     ) -> None:
         self._settings, self._server, self._publishers = settings, server, publishers
         self._publishing = asyncio.Semaphore(_PUBLISHING)
-        self._interrupts: set[asyncio.Future[None]] = set()
+        self._pauses_s = pauses_s
+        self._interrupts: set[asyncio.Task[None]] = set()
 
     def choice(self, query: Query, mode: Mode) -> EngineChoice:
         """Return the engine that was chosen; `local` for what is only planned.
@@ -106,25 +113,36 @@ class SparkTables:
 
     def interrupt(self, run: SparkRun) -> None:
         """Interrupt a statement on the server, in the background: its worker may be dead, and cannot."""
-        work = asyncio.get_running_loop().run_in_executor(None, self._interrupted, run.operation)
+        work = asyncio.get_running_loop().create_task(self._interrupt(run.operation))
         self._interrupts.add(work)
         work.add_done_callback(self._interrupts.discard)
 
     async def close(self) -> None:
-        """Wait until the server has heard of what was interrupted."""
+        """Wait a moment until the server has heard of what was interrupted."""
         if self._interrupts:
-            await asyncio.wait(self._interrupts, timeout=_PATIENCE_S)
+            _, waiting = await asyncio.wait(self._interrupts, timeout=_PATIENCE_S)
+            for work in waiting:
+                work.cancel()
 
-    def _interrupted(self, operation: str) -> None:
+    async def _interrupt(self, operation: str) -> None:
+        """Interrupt a statement until the server says that it ran: one that it still plans is not interrupted."""
+        for pause_s in self._pauses_s:
+            await asyncio.sleep(pause_s)
+            if await asyncio.to_thread(self._interrupted, operation):
+                return
+        _log.info("the operation %s did not run on the Spark engine when it was interrupted", operation)
+
+    def _interrupted(self, operation: str) -> bool:
         from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement  # noqa: PLC0415  # an extra
 
         if self._server is None:
-            return
+            return True
         statement = SparkStatement(SparkSession(self._server.url, self._server.session), operation, "")
         try:
-            statement.interrupt()
+            return statement.interrupt()
         except RemoteEngineError as error:
             _log.warning("the operation %s was not interrupted on the Spark engine: %s", operation, error)
+            return False
         finally:
             statement.close()
 

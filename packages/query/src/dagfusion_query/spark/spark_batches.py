@@ -162,7 +162,7 @@ def _column(values: pa.Array, field: pa.Field, server: str) -> pa.Array:
     here, there = _family(field.type), _family(values.type)
     if here != there and (there, here) not in _EXACT and not pt.is_null(values.type):
         raise RemoteEngineError(
-            f"{server} returned {there} in column {field.name}, which is {here} here: CAST it in the statement"
+            f"{server} returned {there} in column {field.name}, which is {here} here: change the statement"
         )
     if not field.nullable and values.null_count:
         raise RemoteEngineError(f"{server} returned NULL in column {field.name}, which has none here")

@@ -5,6 +5,8 @@ Spark's own client would import pandas. An execution is reattachable, because on
 result: a result without the mark was cut off, and is an error.
 """
 
+import logging
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from dagfusion_query.wire import children, fields, message, uint
 
 with needs("spark", "the Spark engine"):
     import grpc
+
+_log = logging.getLogger(__name__)
 
 _SERVICE = "/spark.connect.SparkConnectService/"
 _PORT = 15002
@@ -86,8 +90,8 @@ class SparkStatement:
 
     @property
     def server(self) -> str:
-        """The server's name in errors."""
-        return f"the Spark engine at {self._address.target}"
+        """The server's name in errors, which callers read: it does not say where the server is."""
+        return "the Spark engine"
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Run the statement, and yield the batches of its result.
@@ -116,15 +120,18 @@ class SparkStatement:
         if self._call is not None:
             self._call.cancel()
 
-    def interrupt(self) -> None:
-        """Interrupt the statement on the server, if it runs there.
+    def interrupt(self) -> bool:
+        """Interrupt the statement on the server; return True if it ran there.
+
+        Sail says nothing of a statement that it has not planned yet, and runs it.
 
         Raises:
             RemoteEngineError: The server refuses that, or does not answer.
         """
         with self._errors():
             request = self._named(3) + uint(4, 3) + message(6, self._operation.encode())
-            self._unary("Interrupt", request, _CALL_S)
+            answer = self._unary("Interrupt", request, _CALL_S)
+            return self._operation.encode() in children(answer, 2)
 
     def close(self) -> None:
         """Close the connection."""
@@ -164,8 +171,10 @@ class SparkStatement:
         context = message(1, self._address.user.encode())
         return message(1, self._session.encode()) + message(2, context) + message(client, _CLIENT)
 
-    def _unary(self, method: str, request: bytes, timeout_s: float) -> None:
-        self._channel.unary_unary(f"{_SERVICE}{method}")(request, timeout=timeout_s, metadata=self._metadata)
+    def _unary(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        call = self._channel.unary_unary(f"{_SERVICE}{method}")
+        answer: bytes = call(request, timeout=timeout_s, metadata=self._metadata)
+        return answer
 
     @property
     def _metadata(self) -> Sequence[tuple[str, str]]:
@@ -176,11 +185,16 @@ class SparkStatement:
         try:
             yield
         except grpc.RpcError as error:
+            reference = secrets.token_hex(4)
             text = str(error.details() or "")[:_SHOWN]
+            _log.warning("error %s of the Spark engine at %s: %s", reference, self._address.target, text)
             if error.code() in _LOST:
-                raise RemoteEngineUnavailableError(f"{self.server} does not answer: {text}") from error
+                raise RemoteEngineUnavailableError(
+                    f"{self.server} does not answer: the service's log has the reason as error {reference}"
+                ) from error
             raise RemoteEngineError(
-                f'{self.server} cannot run the statement: {text} (engine="local" runs it in a worker)'
+                f"{self.server} cannot run the statement: the service's log has the reason as error {reference}, and "
+                'engine="local" runs it in a worker'
             ) from error
         except (ValueError, pa.ArrowException) as error:
             raise RemoteEngineError(f"{self.server} sent a malformed result: {error}") from error
