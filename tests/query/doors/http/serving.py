@@ -35,7 +35,7 @@ def serving(
 
     async def opened() -> HttpDoor:
         app, tls = create_app(service, tokens, settings, pages), tls_context(settings)
-        door = HttpDoor(app, Address.parse(address, "address"), tls=tls, grace_s=5)
+        door = HttpDoor(app, Address.parse(address, "address"), tls=tls, grace_s=60)  # nothing here makes use of it
         await door.start()
         return door
 
@@ -45,7 +45,7 @@ def serving(
             yield door
         finally:
             try:
-                asyncio.run_coroutine_threadsafe(door.stop(), loop).result(60)
+                asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
             finally:
                 loop.call_soon_threadsafe(loop.stop)
                 thread.join(30)
