@@ -146,7 +146,7 @@ def spoil(found: Lake) -> None:
 @pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("services", ["embedded"], indirect=True, scope="session")
 def test_the_reference_location_in_dagster(deployment: Deployment) -> None:
-    # Gold after Silver, from now on: the sensor remembers what there is at its first tick.
+    # The sensor ignores what was there at its first tick, so it starts before Silver is written.
     sensor = deployment.ask(START_SENSOR, sensor={**LOCATION, "sensorName": "gold_after_silver"})["sensorState"]["id"]
 
     # Backfill a range: one run writes all states of a day. The daemon looks at its backfills every half minute.

@@ -265,7 +265,7 @@ class Publisher:
         manifests, written = self._write_snapshot(before, table, schema, is_consolidated=is_consolidated)
         published = self._with_metadata(table, written)
         entry.manifests, entry.named_s = manifests, time.monotonic()
-        if written.large_folder is None:  # nobody keeps the large objects of an older snapshot
+        if written.large_folder is None:  # the vacuum may delete the large objects of older snapshots
             self._note(entry, written, table)
         return published
 

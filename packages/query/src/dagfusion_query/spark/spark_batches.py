@@ -107,7 +107,7 @@ class SparkBatches:
                 if last is not None:
                     self._put(last)
                 last = conformed(batch, self._schema, self._statement.server)
-            self.check()  # before the last batch: nobody gets all rows of a result that may be wrong
+            self.check()  # before the last batch, so that a wrong result is never complete
             self._put(last)
             if last is not None:
                 self._put(None)
@@ -129,7 +129,7 @@ class SparkBatches:
                 self._received.put(received, timeout=_LOOK_S)
                 return
             if self._is_cancelled.is_set():
-                return  # there are batches left, so nobody waits
+                return  # no wait is needed while batches are left
 
 
 def conformed(batch: pa.RecordBatch, schema: pa.Schema, server: str) -> pa.RecordBatch:

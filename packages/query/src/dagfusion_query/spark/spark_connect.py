@@ -209,5 +209,5 @@ def _decoded(batch: bytes) -> Iterator[pa.RecordBatch]:
     said = next((field.value for field in fields(batch) if field.number == 1), 0)
     found = [one for stream in children(batch, 2) for one in pa.ipc.open_stream(stream)]
     if (rows := sum(one.num_rows for one in found)) != said:
-        raise ValueError(f"a message has {rows} rows, and not as many as it says")
+        raise ValueError(f"a message has {rows} rows, which is not the number in its header")
     yield from found
