@@ -28,7 +28,7 @@ from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
 from dagfusion_query.scan import large_objects, parquet_scan, table_scan
 from tests.e2e.wire import Recorded
-from tests.query.engine.test_object_requests import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
+from tests.query.engine.stored_lake import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
 
 __all__ = ["server", "stored", "wire"]
 

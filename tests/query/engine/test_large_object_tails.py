@@ -14,7 +14,7 @@ from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_
 from dagfusion_query.engine.object_requests import _together
 from dagfusion_query.engine.stored_objects import StoredObject
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
-from tests.query.engine.test_object_requests import flipped
+from tests.query.engine.stored_lake import flipped
 from tests.query.object_cache.test_parquet_blocks import FILE
 from tests.tiers import examples
 

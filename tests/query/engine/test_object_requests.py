@@ -1,105 +1,26 @@
 """Objects of a store: fetched once into verified copies, or compared with their events after they were read."""
 
-import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import obstore
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_contract.record import DataFile
-from dagfusion_query.engine.engine import Engine
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, SettingsError, StaleObjectError
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.object_cache.copies import Copies, CopyUse
-from dagfusion_query.object_store import open_store
-from dagfusion_query.settings import Settings
-from dagfusion_stack import object_store
 from dagfusion_stack.object_store import ObjectStore
 from tests.archive import archive
-from tests.e2e.wire import Recorded, recording
-from tests.query.engine.conftest import Lake, _field, _statistics
+from tests.e2e.wire import Recorded
+from tests.query.engine.stored_lake import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
 
-BUCKET = "lake"
-T = "local_default.t"
-SUM = f"SELECT sum(x + 0) AS n FROM {T}"
-
-
-class StoredLake(Lake):
-    """A lake in a bucket; `put` writes an object and tells the catalog, or not."""
-
-    def __init__(self, root: Path, server: ObjectStore, endpoint: str, **settings: Any) -> None:
-        super().__init__(root)
-        self.engine.close()
-        variables = {**server.environ(), "AWS_ENDPOINT_URL": endpoint, "DAGFUSION_EVENT_LOG": "-"}
-        self.settings = replace(Settings.read(variables), state_dir=str(root / "state"), **settings)
-        self.engine = Engine(self.settings)
-        self._store = open_store(f"s3://{BUCKET}/", self.settings, connect_timeout="5s", timeout="30s")
-        self._prefix = root.name
-
-    def put(self, name: str, rows: pa.Table, *, logged: bool = True, **changes: Any) -> Materialization:
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="none", use_dictionary=False)
-        content = sink.getvalue().to_pybytes()
-        key = f"{self._prefix}/{changes.pop('file', f'p={name}/data.parquet')}"
-        put = obstore.put(self._store, key, content)
-        number = next(self._ids)
-        record = {
-            "version": 1,
-            "uri": f"s3://{BUCKET}/{key}",
-            "size_bytes": len(content),
-            "etag": put["e_tag"],
-            "checksum": f"sha256:{hashlib.sha256(content).hexdigest()}",
-            "modified": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "rows": rows.num_rows,
-            "partition": [{"name": "p", "type": "string", "value": name}],
-            "schema": {"fingerprint": str(rows.schema), "fields": [_field(field) for field in rows.schema]},
-            "columns": {name: _statistics(rows[name]) for name in rows.column_names},
-            **changes,
-        }
-        at_us = int(datetime.now(UTC).timestamp() * 1e6)
-        event = Materialization(("t",), number, name, at_us, "run", self._reader.read(record))
-        if logged:
-            self.fold([event])
-        return event
-
-
-@pytest.fixture(scope="module")
-def server(server_folder: Callable[[str], Path]) -> Iterator[ObjectStore]:
-    with object_store.running(server_folder("s3"), buckets=[BUCKET]) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(server: ObjectStore) -> Iterator[Recorded]:
-    with recording(server.endpoint) as recorded:
-        yield recorded
-
-
-@pytest.fixture
-def stored(tmp_path: Path, server: ObjectStore, wire: Recorded) -> Iterator[Callable[..., StoredLake]]:
-    made: list[StoredLake] = []
-
-    def make(**settings: Any) -> StoredLake:
-        made.append(StoredLake(tmp_path, server, wire.endpoint, **settings))
-        return made[-1]
-
-    yield make
-    for lake in made:
-        lake.engine.close()
-
-
-def numbers(start: int, count: int = 10) -> pa.Table:
-    return pa.table({"x": pa.array(range(start, start + count), pa.int64())})
+__all__ = ["server", "stored", "wire"]
 
 
 def test_a_cold_object_takes_one_request_and_a_warm_one_none(stored: Callable[..., StoredLake], wire: Recorded) -> None:
@@ -265,12 +186,6 @@ def test_bytes_that_are_not_those_that_were_written_are_an_error(stored: Callabl
 def written(event: Materialization) -> DataFile:
     assert isinstance(event.file, DataFile)
     return event.file
-
-
-def flipped(content: bytes, position: int) -> bytes:
-    changed = bytearray(content)
-    changed[position] ^= 1 << position % 8
-    return bytes(changed)
 
 
 def test_a_byte_that_is_damaged_on_the_way_is_read_again(stored: Callable[..., StoredLake], wire: Recorded) -> None:

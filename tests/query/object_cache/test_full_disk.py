@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.wire import Recorded
 from tests.query.disk import SmallDisk, mounted
-from tests.query.engine.test_object_requests import SUM, StoredLake, numbers, server, stored, wire
+from tests.query.engine.stored_lake import SUM, StoredLake, numbers, server, stored, wire
 
 __all__ = ["server", "stored", "wire"]
 

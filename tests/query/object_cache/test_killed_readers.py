@@ -19,7 +19,7 @@ from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.settings import Settings
 from tests.e2e.wire import Recorded
 from tests.query.engine.conftest import Lake
-from tests.query.engine.test_object_requests import SUM, StoredLake, numbers, server, stored, wire
+from tests.query.engine.stored_lake import SUM, StoredLake, numbers, server, stored, wire
 
 __all__ = ["server", "stored", "wire"]
 

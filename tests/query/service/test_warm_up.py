@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,13 +39,14 @@ from dagfusion_query.worker.messages import (
     Statement,
 )
 from dagfusion_query.worker.statements import Statements
-from dagfusion_stack import object_store
 from dagfusion_stack.object_store import ObjectStore
-from tests.e2e.wire import Recorded, recording
+from tests.e2e.wire import Recorded
 from tests.query.engine.conftest import Lake
-from tests.query.engine.test_object_requests import BUCKET, StoredLake, numbers
+from tests.query.engine.stored_lake import StoredLake, numbers, server, wire
 from tests.query.service.conftest import PublishedCatalogs, Serve, Served
 from tests.query.service.workers import until
+
+__all__ = ["server", "wire"]
 
 SUM = "SELECT sum(x + 0) AS n FROM local_default.t WHERE p = "
 
@@ -113,18 +114,6 @@ def test_only_so_many_tables_are_remembered(monkeypatch: pytest.MonkeyPatch) -> 
     for table in ("a", "b", "a", "c"):
         asked.over(query_over(table))
     assert asked.often() == ["a", "c"]
-
-
-@pytest.fixture(scope="module")
-def server(server_folder: Callable[[str], Path]) -> Iterator[ObjectStore]:
-    with object_store.running(server_folder("s3"), buckets=[BUCKET]) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(server: ObjectStore) -> Iterator[Recorded]:
-    with recording(server.endpoint) as recorded:
-        yield recorded
 
 
 @pytest.fixture

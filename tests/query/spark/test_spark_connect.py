@@ -128,7 +128,11 @@ def test_a_result_is_read_to_its_end() -> None:
     [
         ([batch([1]), batch([2])], RemoteEngineUnavailableError, "ended the result before its end"),
         ([], RemoteEngineUnavailableError, "ended the result before its end"),
-        ([batch([1], rows=2), COMPLETE], RemoteEngineError, "a message has 1 rows, which is not the number in its header"),
+        (
+            [batch([1], rows=2), COMPLETE],
+            RemoteEngineError,
+            "1 rows, which is not the number in its header",
+        ),
         ([message(2, message(2, b"junk")), COMPLETE], RemoteEngineError, "sent a malformed result"),
         ([b"\xff", COMPLETE], RemoteEngineError, "sent a malformed result"),
     ],
