@@ -81,6 +81,23 @@ def test_a_query_in_spans(served: Served, sent: InMemorySpanExporter) -> None:
     assert info.stats.requests_s > 0
 
 
+@pytest.mark.parametrize(
+    ("generations", "urls"),
+    [({"local": 1}, ("https://dagster.example/runs/run",)), ({"uat": 1}, None), ({"local": 1, "uat": 1}, None)],
+)
+def test_a_trace_links_the_runs_in_dagster(
+    served: Served, generations: dict[str, int], urls: tuple[str, ...] | None
+) -> None:
+    served.rows(f"SELECT max(name) AS n FROM {TABLE}")
+    info, exporter = served.latest(), InMemorySpanExporter()
+    traces = Traces(exporter, {"local": "https://dagster.example"})
+    traces.over(replace(info, stats=replace(info.stats, runs=["run"], generations=generations)), {}, "run", None)
+    traces._begun.join()
+    traces.close()
+    [root] = [span for span in exporter.get_finished_spans() if span.name == "query"]
+    assert (root.attributes or {}).get("dagster.run_urls") == urls
+
+
 def test_the_requests_for_local_copies_are_spans_of_the_execution(served: Served, sent: InMemorySpanExporter) -> None:
     """The plan came 15 ms late, with the first rows. The clocks differ, so a time may be after the end."""
     served.rows("SELECT 1 AS n", trace={"traceparent": f"{PARENT['traceparent'][:-1]}0"})  # not sampled

@@ -132,8 +132,12 @@ def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
             return None
 
 
-def open_traces(variables: Mapping[str, str]) -> "Traces | None":
+def open_traces(variables: Mapping[str, str], dagster_urls: Mapping[str, str] | None = None) -> "Traces | None":
     """Return what sends traces; None if the standard variables of OpenTelemetry name no endpoint, or turn it off.
+
+    Args:
+        variables: The environment variables of the process.
+        dagster_urls: The address of Dagster's web interface by environment.
 
     Raises:
         SettingsError: The protocol is not `http/protobuf`, the endpoint is no URL of HTTP, or another variable has no
@@ -151,7 +155,7 @@ def open_traces(variables: Mapping[str, str]) -> "Traces | None":
     with needs("otel", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         from dagfusion_query.service.tracing import Traces  # noqa: PLC0415  # an extra
     try:
-        return Traces()
+        return Traces(dagster_urls=dagster_urls)
     except ValueError as error:
         raise SettingsError(f"a variable of OpenTelemetry (OTEL_...) is not valid: {error}") from error
 
@@ -202,7 +206,8 @@ class _Process:
         async with AsyncExitStack() as stack:
             environments = Environments(self._config)
             stack.push_async_callback(asyncio.to_thread, environments.close)
-            service = Service(self._config, environments, open_traces(os.environ))
+            dagster_urls = {one.name: one.dagster_url for one in self._config.environments if one.dagster_url}
+            service = Service(self._config, environments, open_traces(os.environ, dagster_urls))
             http, flight = self._doors(service)
             http.bind()
             stack.push_async_callback(_together, service.close, http.stop, flight.stop)

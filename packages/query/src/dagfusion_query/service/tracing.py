@@ -19,6 +19,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
+from urllib.parse import quote
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -57,9 +58,11 @@ class Traces:
 
     Args:
         exporter: Where spans are sent to; by default the OTLP endpoint that the variables name.
+        dagster_urls: The address of Dagster's web interface by environment, for links to runs.
     """
 
-    def __init__(self, exporter: SpanExporter | None = None) -> None:
+    def __init__(self, exporter: SpanExporter | None = None, dagster_urls: Mapping[str, str] | None = None) -> None:
+        self._dagster_urls = dagster_urls or {}
         own = Resource({"service.name": _NAME, "service.version": version(_NAME)})
         self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
@@ -125,6 +128,8 @@ class Traces:
         stats, begin = info.stats, info.submitted_at.timestamp()
         end = begin + stats.total_s
         root.set_attributes(_attributes(info, mode))
+        if urls := self._run_urls(stats):
+            root.set_attribute("dagster.run_urls", urls)
         inside = set_span_in_context(root, Context())
         if planned_s is None:
             self._part("queue", inside, begin, begin + (stats.queued_s or stats.total_s))
@@ -140,6 +145,11 @@ class Traces:
         if info.state is State.failed:
             root.set_status(Status(StatusCode.ERROR, None if info.error is None else info.error.code))
         root.end(_nanoseconds(end))
+
+    def _run_urls(self, stats: Stats) -> list[str]:
+        """Return the pages of the runs in Dagster; none if they may be of several environments."""
+        urls = [self._dagster_urls.get(name) for name in stats.generations]
+        return [f"{urls[0]}/runs/{quote(run)}" for run in stats.runs] if len(urls) == 1 and urls[0] else []
 
     def _part(self, name: str, inside: Context, begin: float, end: float, attributes: Attributes | None = None) -> Span:
         """Make a span inside of another one; the times are seconds since 1970."""
