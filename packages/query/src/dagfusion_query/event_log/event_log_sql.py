@@ -1,27 +1,23 @@
 """The SQL that both readers run, in the dialect of each database: consolidations, the history of a table, and its past.
 
-The past is the event that a time stands for, and the revisions of an asset.
+The past is the event that a time stands for, and the wipes of an asset.
 """
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
-from dagfusion_contract.record import DataFile
-from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone
+from dagfusion_contract.tombstone import TOMBSTONE_ENTRY
 from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import AsOfError, UnknownPastError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     History,
-    Materialization,
     Moment,
     PlannedRun,
-    Revision,
 )
-from dagfusion_query.event_log.stored_event import DataFiles
 
 Run = Callable[[str, Mapping[str, Any]], Sequence[tuple[Any, ...]]]
 
@@ -30,9 +26,8 @@ MOST_RUNS = 5
 _LATEST_EVENTS = 1000  # in which the latest runs of a table are looked for: a run may have one for each partition
 _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
 LAST_EVENT = (1 << 63) - 1
-_COUNTED_EVENTS = 100_000  # whose records are read for the rows of a list of revisions
 _CLOCK_TOLERANCE_US = 5_000_000  # by which a caller's clock may be ahead of this one
-_MATERIALIZATION, _WIPED = "ASSET_MATERIALIZATION", "ASSET_WIPED"
+MATERIALIZATION, _WIPED = "ASSET_MATERIALIZATION", "ASSET_WIPED"
 
 
 class Dialect(NamedTuple):
@@ -198,7 +193,7 @@ def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *
                 "keeps nothing from before a wipe: ask for a later time, or keep Dagster's event log in PostgreSQL"
             )
         return int(wiped_at_us)
-    wipes = _wipes(run, dialect, asset_key, LAST_EVENT)
+    wipes = read_wipes(run, dialect, asset_key, LAST_EVENT)
     if not wipes:  # by a Dagster that does not log them
         return int(wiped_at_us) if wiped_at_us <= moment.at_us else None
     is_logged = wiped_at_us <= wipes[0][1]  # the event of a wipe comes a little later, or never
@@ -207,86 +202,6 @@ def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *
     if is_logged and wipes[0][0] <= moment.event_id:
         return int(wiped_at_us)
     return next((wipe_us for event_id, wipe_us in wipes if event_id <= moment.event_id), None)
-
-
-def find_revisions(
-    run: Run, dialect: Dialect, asset_key: AssetKey, limit: int, read: Callable[[int, int], Iterable[Materialization]]
-) -> list[Revision]:
-    """Return the latest revisions of an asset, newest first.
-
-    Args:
-        run: Runs a statement with named parameters, all in one transaction.
-        dialect: The dialect of the database.
-        asset_key: The asset's.
-        limit: The most that are returned.
-        read: Yields the asset's materializations from one id to another.
-    """
-    asset, most = dialect.parameter.format("asset"), dialect.parameter.format("most")
-    found = run(
-        _RUNS.format(
-            asset=asset,
-            most=most,
-            at=dialect.microseconds.format("e.timestamp"),
-            first_at=dialect.microseconds.format("f.timestamp"),
-        ),
-        {"asset": json.dumps(asset_key), "most": limit},
-    )
-    counted = _counted([(first, last, count) for first, last, _, _, _, _, count in found])
-    contents = {} if counted is None else _contents_of_runs(read(*counted))
-    made = [
-        Revision(last, at_us, first_us, run_id, partitions, *contents.get(last, _UNKNOWN))
-        for _, last, at_us, first_us, run_id, partitions, _ in found
-    ]
-    wiped = (
-        Revision(number, at_us, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key)
-    )
-    return sorted([*made, *wiped], key=lambda revision: -revision.event_id)[:limit]
-
-
-def _counted(runs: Sequence[tuple[int, int, int]]) -> tuple[int, int] | None:
-    """Return the first and the last event of the latest runs whose rows are counted."""
-    events, first = 0, None
-    for start, _, count in runs:
-        events += count
-        if events > _COUNTED_EVENTS:
-            break
-        first = start if first is None else min(first, start)
-    return None if first is None else (first, runs[0][1])
-
-
-class _Contents(NamedTuple):
-    """The rows that a run wrote, None where an event names none, and whether it only wiped partitions."""
-
-    rows: int | None
-    is_wipe: bool
-
-
-_UNKNOWN = _Contents(None, is_wipe=False)
-
-
-def _contents_of_runs(events: Iterable[Materialization]) -> dict[int, _Contents]:
-    """Return what each run wrote, by the id of its last event."""
-    latest: dict[str | int, dict[str | None, Materialization]] = {}
-    for event in events:
-        of_run = latest.setdefault(event.run_id or event.event_id, {})
-        known = of_run.get(event.partition_key)
-        if known is None or event.event_id > known.event_id:
-            of_run[event.partition_key] = event
-    return {max(event.event_id for event in of_run.values()): _contents(of_run.values()) for of_run in latest.values()}
-
-
-def _contents(events: Collection[Materialization]) -> _Contents:
-    rows = list(map(_rows, events))
-    total = None if None in rows else sum(number for number in rows if number is not None)
-    return _Contents(total, all(isinstance(event.file, Tombstone) for event in events))
-
-
-def _rows(event: Materialization) -> int | None:
-    if isinstance(event.file, Tombstone):
-        return 0
-    if isinstance(event.file, DataFiles):
-        return sum(file.rows for file in event.file.files)
-    return event.file.rows if isinstance(event.file, DataFile) else None
 
 
 def _check_time(at_us: int) -> None:
@@ -304,12 +219,12 @@ def _last(run: Run, dialect: Dialect, condition: str, value: int) -> int:
             "order by id desc limit 1",
             {"value": value},
         )
-        for kind in (_MATERIALIZATION, _WIPED)
+        for kind in (MATERIALIZATION, _WIPED)
     )
     return max((rows[0][0] for rows in found if rows), default=0)
 
 
-def _wipes(run: Run, dialect: Dialect, asset_key: AssetKey, up_to: int = LAST_EVENT) -> list[tuple[int, int]]:
+def read_wipes(run: Run, dialect: Dialect, asset_key: AssetKey, up_to: int = LAST_EVENT) -> list[tuple[int, int]]:
     """Return id and moment of the wipes of a whole asset, newest first."""
     asset, last = dialect.parameter.format("asset"), dialect.parameter.format("last")
     at = dialect.microseconds.format("timestamp")
@@ -325,15 +240,3 @@ def _is_whole(event: str) -> bool:
     """Return True if the event is the wipe of a whole asset, not of some partitions."""
     wiped = json.loads(event)["dagster_event"]["event_specific_data"] or {}
     return wiped.get("partition_keys") is None
-
-
-# An event outside of a run is a revision by itself. A run may have several events of one partition.
-_RUNS = f"""
-with runs as (
-    select min(id) as first, max(id) as last, count(distinct coalesce(partition, '')) as partitions, count(*) as events
-    from event_logs where asset_key = {{asset}} and dagster_event_type = '{_MATERIALIZATION}'
-    group by case when run_id = '' then cast(id as varchar(20)) else run_id end order by max(id) desc limit {{most}}
-)
-select first, last, {{at}}, {{first_at}}, e.run_id, partitions, events
-from runs join event_logs e on e.id = last join event_logs f on f.id = first order by last desc
-"""

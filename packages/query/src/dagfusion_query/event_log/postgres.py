@@ -30,11 +30,11 @@ from dagfusion_query.event_log.event_log_sql import (
     LAST_EVENT,
     Dialect,
     find_moment,
-    find_revisions,
     find_wipe,
     read_history,
 )
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
+from dagfusion_query.event_log.revision_sql import KnownRuns, find_revisions
 from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import EventReader
 
@@ -73,6 +73,7 @@ class PostgresEventLog:
         self._records = records or EventReader()
         self._keys: dict[str, AssetKey] = {}
         self._fileless = FilelessAssets()
+        self._known = KnownRuns()
         self._observed: frozenset[int] = frozenset()  # above the cursor, and looked at
 
     def identity(self) -> str:
@@ -127,7 +128,7 @@ class PostgresEventLog:
                 params = {"key": json.dumps(asset_key), "first": first, "last": last}
                 return self._materializations(run, sql.BETWEEN, params)
 
-            return find_revisions(run, _DIALECT, asset_key, limit, between)
+            return find_revisions(run, _DIALECT, asset_key, limit, between, known=self._known)
 
         return self._database.run(read, _POLL_TIMEOUT_S)
 

@@ -41,11 +41,11 @@ from dagfusion_query.event_log.event_log_sql import (
     Run,
     consolidations,
     find_moment,
-    find_revisions,
     find_wipe,
     observations_since,
     read_history,
 )
+from dagfusion_query.event_log.revision_sql import KnownRuns, find_revisions
 from dagfusion_query.event_log.stored_event import EventReader
 
 T = TypeVar("T")
@@ -113,6 +113,7 @@ class SqliteEventLog:
         self._path = path.absolute()
         self._records = records or EventReader()
         self._fileless = FilelessAssets()
+        self._known = KnownRuns()
         self._observed: frozenset[int] = frozenset()  # above the cursor, and looked at
         naming = re.compile(self._records.naming)
         self._names_file = lambda event: naming.search(event) is not None
@@ -167,7 +168,7 @@ class SqliteEventLog:
             def between(first: int, last: int) -> Iterator[Materialization]:
                 return map(self._materialization, connection.execute(_BETWEEN, (key, first, last)))
 
-            return find_revisions(_run(connection), _DIALECT, asset_key, limit, between)
+            return find_revisions(_run(connection), _DIALECT, asset_key, limit, between, known=self._known)
 
         return self._read(read)
 

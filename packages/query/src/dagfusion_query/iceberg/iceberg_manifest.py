@@ -187,11 +187,11 @@ def _maps(columns: Sequence[Sequence[bytes]], count: int) -> list[bytes]:
     """Encode a map of each file, from its items by column; an empty item is left out."""
     if not columns:
         return [VALUE + END] * count
-    encoded = []
-    for items in zip(*columns, strict=True):
-        present = len(items) - items.count(b"")
-        encoded.append(VALUE + long(present) + b"".join(items) + END if present else VALUE + END)
-    return encoded
+    heads = [VALUE + END, *(VALUE + long(present) for present in range(1, len(columns) + 1))]
+    ends = [b"", *([END] * len(columns))]
+    present = [len(items) - items.count(b"") for items in zip(*columns, strict=True)]
+    joined = map(b"".join, zip(*columns, strict=True))
+    return [b"".join([heads[count], items, ends[count]]) for count, items in zip(present, joined, strict=True)]
 
 
 def _summary(values: pa.Array, kind: str) -> bytes:
