@@ -1,5 +1,7 @@
 """The repair of events: what is logged of missing and changed objects, and what is not."""
 
+import uuid
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, RowGroup, consolidated_entry, utc_text
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair, repair_table
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, PipelineError
@@ -101,9 +105,30 @@ def test_an_object_that_is_no_parquet_file_is_told_and_left(instance: dg.Dagster
     put(manager, "b", pa.py_buffer(b"not a file"))
     found = repair_asset(instance, manager, KEY)
     assert (found.missing, found.changed) == ([], [])
-    ((uri, why),) = found.unreadable.items()
+    ((uri, why),) = found.not_repaired.items()
     assert uri.endswith("letter=b/data.parquet")
     assert "is not a Parquet file" in why
+
+
+def test_a_partition_whose_rows_are_in_a_large_object_gets_no_tombstone(
+    instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    events = latest_events(instance, KEY)
+    large = f"{manager.prefix}/_consolidated/Silver/orders/data-0-{uuid.uuid4()}-0.parquet"
+    groups = (RowGroup(4, 2, tuple(sorted(events[letter].event_id for letter in "ab")), 1),)
+    one = LargeObject(STORE.uri(large), 4, "e", None, utc_text(datetime.now(UTC)), [], {}, groups)
+    metadata = {CONSOLIDATED_ENTRY: consolidated_entry([one])}
+    instance.report_runless_asset_event(dg.AssetObservation(KEY, metadata=metadata))
+    STORE.delete_objects([key(manager, "a")])
+    assert repair_asset(instance, manager, KEY, dry_run=True).missing == ["a"], "the large object is not there"
+    with STORE.uploads(1) as uploads:
+        uploads.put(large, pa.py_buffer(b"rows"), lambda _: None)
+    found = repair_asset(instance, manager, KEY)
+    assert (found.missing, [*found.not_repaired]) == ([], [STORE.uri(key(manager, "a"))])
+    assert "its rows are in a large object: materialize" in described(found, dry_run=False)
+    assert "a" in latest_events(instance, KEY)
+    write(instance, manager, "b")  # queries no longer read this row group
+    assert repair_asset(instance, manager, KEY).missing == ["a"]
 
 
 def test_a_table_without_any_object_is_not_wiped(instance: dg.DagsterInstance, manager: Hive) -> None:
@@ -159,7 +184,7 @@ def test_a_table_that_cannot_be_repaired_does_not_stop_the_others(deployed: Hive
     assert "no asset with the table 'uat_silver.orders' in ENVIRONMENT=local" in refused["error"]
     assert done.pop("summary").startswith("Silver/orders: 3 objects examined\n1 tombstones of missing objects would be")
     found = {"asset": "Silver/orders", "examined": 3, "missing": ["a"], "changed": []}
-    assert done == {"table": "local_silver.orders", **found, "unreadable": {}, "not_examined": (), "stopped": None}
+    assert done == {"table": "local_silver.orders", **found, "not_repaired": {}, "not_examined": (), "stopped": None}
 
 
 @pytest.mark.usefixtures("processes")
@@ -176,7 +201,9 @@ def test_only_the_objects_that_were_found_are_repaired(deployed: Hive) -> None:
     assert "s3://other/a is outside of s3://lake/" in repaired("s3://other/a")
     assert repaired(STORE.uri(key(deployed, "c"))) is None
     assert repaired(gone) == ["a"]
-    assert repaired(gone) is None
+    (again,) = repair_tables({TABLE: [gone]}, {TABLE: None}, dry_run=False)
+    assert again["missing"] == []
+    assert again["not_repaired"] == {gone: "no current event in the event log of DAGSTER_HOME names it"}
 
 
 @pytest.mark.usefixtures("processes")
@@ -188,6 +215,27 @@ def test_any_error_of_a_table_is_reported(deployed: Hive, monkeypatch: pytest.Mo
     uris = [STORE.uri(key(deployed, "a"))]
     (done,) = repair_tables({TABLE: uris}, {TABLE: None}, dry_run=False)
     assert done == {"table": TABLE, "error": "RuntimeError: the connection was lost"}
+
+
+@pytest.mark.usefixtures("processes")
+def test_the_command_fails_if_an_object_is_not_repaired(deployed: Hive) -> None:
+    put(deployed, "b", pa.py_buffer(b"not a file"))
+    assert "not repaired: " in repair_table.repair_table(TABLE, dry_run=True)
+    with pytest.raises(PipelineError, match=r"(?s)1 tombstones .* are logged.*not repaired: .* is not a Parquet file"):
+        repair_table.repair_table(TABLE, dry_run=False)
+
+
+@pytest.mark.usefixtures("processes", "deployed")
+def test_the_command_says_that_the_database_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OperationalError("SELECT secret", {}, Exception("connection refused"))
+
+    app = typer.Typer()
+    commands(app)
+    monkeypatch.setattr(repair_table, "repair_asset", fails)
+    result = CliRunner().invoke(app, ["repair", TABLE])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the database of DAGSTER_HOME failed: connection refused: check it")
 
 
 @pytest.mark.usefixtures("processes", "deployed")

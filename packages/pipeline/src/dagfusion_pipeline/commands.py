@@ -88,7 +88,8 @@ def repair(table: Table, *, yes: Yes = False) -> None:
     """Make the event log match the bucket: log tombstones for missing objects, and new events for replaced ones.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
-    `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`.
+    `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`, and repairs those alone with
+    `--repair`. This command also takes partitions for missing that DAGFUSION_ARCHIVED_AFTER_DAYS leaves out of queries.
     """
     from dagfusion_pipeline.repair_table import repair_table  # noqa: PLC0415
 
@@ -97,6 +98,8 @@ def repair(table: Table, *, yes: Yes = False) -> None:
 
 def _run(command: Callable[[], str | None]) -> None:
     """Print what a command returns, or its error; one that returns nothing has printed for itself."""
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
     from dagfusion_pipeline.errors import PipelineError  # noqa: PLC0415
 
     if not os.environ.get("DAGSTER_HOME"):
@@ -108,4 +111,10 @@ def _run(command: Callable[[], str | None]) -> None:
             typer.echo(summary)
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip()
+        typer.echo(
+            f"error: the database of DAGSTER_HOME failed: {cause}: check it, and run the command again", err=True
+        )
         raise typer.Exit(1) from None

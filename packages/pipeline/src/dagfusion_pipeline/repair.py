@@ -4,15 +4,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagfusion_contract.values import parse_partition_entry
+from dagfusion_pipeline.consolidation_plan import held_events
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, PipelineError
 from dagfusion_pipeline.event_metadata import event_metadata
 from dagfusion_pipeline.frames import storable_table
-from dagfusion_pipeline.logged_files import LoggedFile, logged_files
-from dagfusion_pipeline.maintenance import LogMaterialization, Manager, objects_of, refuse_busy
+from dagfusion_pipeline.logged_files import LoggedFile, logged_consolidations, logged_files
+from dagfusion_pipeline.maintenance import LogMaterialization, Manager, large_objects_of, objects_of, refuse_busy
 from dagfusion_pipeline.replacing import found_objects
 from dagfusion_pipeline.rewriter import is_current
 from dagfusion_pipeline.store import ObjectVersion, StoredObject
@@ -20,6 +22,8 @@ from dagfusion_pipeline.tombstones import tombstone_event
 from dagfusion_pipeline.writer import Target, found_file
 
 _GONE = "its object is not in the bucket"
+_HELD = "it is not in the bucket, but its rows are in a large object: materialize the partition again, or wipe it"
+_NO_EVENT = "no current event in the event log of DAGSTER_HOME names it"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Repair:
         examined: Current objects that were compared.
         missing: Partitions whose object is gone: they get a tombstone.
         changed: Partitions whose object is another one than their event says: they get an event that says what it is.
-        unreadable: Changed objects that no event can be written of, and why. They stay as they are.
+        not_repaired: URIs of objects that differ and for which no event is logged, and why.
         not_examined: Partitions whose latest event names objects without a record of one. They stay as they are.
         stopped: The error that ended the repair early, after events were logged.
     """
@@ -40,7 +44,7 @@ class Repair:
     examined: int
     missing: Sequence[str | None]
     changed: Sequence[str | None]
-    unreadable: Mapping[str, str]
+    not_repaired: Mapping[str, str]
     not_examined: Sequence[str | None] = ()
     stopped: str | None = None
 
@@ -56,8 +60,9 @@ def repair_asset(
 ) -> Repair:
     """Log what is true of the objects of an asset where the event log says something else.
 
-    Objects that no event names are left to the vacuum. Large objects of consolidations are not looked at. An object and
-    its event are looked at once more just before an event is logged: a run may have begun since.
+    Objects that no event names are left to the vacuum. A partition whose rows are in a large object of a consolidation
+    gets no tombstone: its rows are not lost. An object and its event are looked at once more just before an event is
+    logged: a run may have begun since.
 
     Args:
         instance: Whose event log names the objects.
@@ -84,14 +89,12 @@ def repair_asset(
             f" {manager.object_store.root}. Check ENVIRONMENT, the bucket and the prefix. If the objects are really"
             " gone, wipe the asset in Dagster"
         )
-    differing = [
-        (file, found)
-        for file in current
-        if (only is None or file.uri in only)
-        and ((found := stored.get(_key(manager, file))) is None or _differs(found, file))
-    ]
+    chosen = ((file, stored.get(_key(manager, file))) for file in current if only is None or file.uri in only)
+    differing = [(file, found) for file, found in chosen if found is None or _differs(found, file)]
     emit = log or instance.report_runless_asset_event
-    work = _Work(instance, manager, asset_key, None if dry_run else emit)
+    held = _held(instance, manager, asset_key, current) if missing else frozenset[int]()
+    work = _Work(instance, manager, asset_key, None if dry_run else emit, held)
+    work.not_repaired.update(dict.fromkeys(sorted({*(only or ())} - {str(file.uri) for file in current}), _NO_EVENT))
     stopped: str | None = None
     try:
         for start in range(0, len(differing), manager.upload_concurrency):
@@ -101,7 +104,7 @@ def repair_asset(
             raise
         stopped = f"{type(error).__name__}: {error}"
     asset = asset_key.to_user_string()
-    return Repair(asset, len(current), work.missing, work.changed, work.unreadable, tuple(unrecorded), stopped)
+    return Repair(asset, len(current), work.missing, work.changed, work.not_repaired, tuple(unrecorded), stopped)
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,17 @@ class _Work:
 
     Attributes:
         emit: Logs an event; None in a dry run.
+        held: The events whose rows are in large objects.
     """
 
     instance: dg.DagsterInstance
     manager: Manager
     asset_key: dg.AssetKey
     emit: LogMaterialization | None
+    held: frozenset[int]
     missing: list[str | None] = field(default_factory=list)
     changed: list[str | None] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    not_repaired: dict[str, str] = field(default_factory=dict)
 
     def repair(self, batch: Sequence[tuple[LoggedFile, StoredObject | None]]) -> None:
         """Repair a few files whose object was missing, or was another one, in the listing."""
@@ -127,7 +132,9 @@ class _Work:
         keys = [_key(self.manager, file) for file, _ in batch]
         now = found_objects(self.manager.object_store, keys, self.manager.upload_concurrency)
         for (file, listed), found in zip(batch, now, strict=True):
-            if listed is None and found is None:
+            if listed is None and found is None and file.event_id in self.held:
+                self.not_repaired[str(file.uri)] = _HELD
+            elif listed is None and found is None:
                 self._log(file, tombstone_event(self.asset_key, file.partition, _GONE), self.missing)
             elif listed is not None and found is not None and _differs(found, file):
                 self._correct(file, found)
@@ -136,7 +143,7 @@ class _Work:
         try:
             event = _corrected(self.manager, self.asset_key, file, found)
         except (PipelineError, ValueError) as error:  # of this object, and the others are repaired
-            self.unreadable[str(file.uri)] = str(error)
+            self.not_repaired[str(file.uri)] = str(error)
             return
         if event is not None:
             self._log(file, event, self.changed)
@@ -160,7 +167,7 @@ def described(found: Repair, *, dry_run: bool) -> str:
     if found.not_examined:
         lines.append(f"{len(found.not_examined)} partitions have no record of their objects: they were not examined")
         lines += [f"  {partition or 'unpartitioned'}" for partition in found.not_examined]
-    lines += [f"not repaired: {uri}: {why}" for uri, why in found.unreadable.items()]
+    lines += [f"not repaired: {uri}: {why}" for uri, why in found.not_repaired.items()]
     if found.stopped is not None:
         lines.append(f"stopped early: {found.stopped}")
     return "\n".join(lines)
@@ -180,6 +187,17 @@ def _current(
         raise ConfigurationError(f"{elsewhere} is outside of {root}: repair the asset with the bucket that it is in")
     unrecorded = [file.partition for file in latest.values() if file.unrecorded is not None]
     return sorted(files, key=lambda file: file.partition or ""), sorted(unrecorded, key=lambda key: key or "")
+
+
+def _held(
+    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, current: Sequence[LoggedFile]
+) -> frozenset[int]:
+    """Return the events of current files whose rows are in large objects that are in the bucket."""
+    there = {manager.object_store.uri(one.key) for one in large_objects_of(manager, asset_key)}
+    logged = logged_consolidations(instance, asset_key) if there else []
+    objects = [one for newest_first in reversed(logged) for one in newest_first.objects if one.uri in there]
+    events = np.array([file.event_id for file in current], np.int64)
+    return frozenset(events[held_events(events, objects)].tolist())
 
 
 def _elsewhere(manager: Manager, keys: Sequence[str]) -> dict[str, StoredObject]:

@@ -19,12 +19,12 @@ def repair_table(table: str, *, dry_run: bool) -> str:
     Raises:
         BusyAssetError: A run may write the asset.
         ConfigurationError: No asset has this table's name, or the environment is not usable.
-        PipelineError: An error ended it early; the text has what was logged before.
+        PipelineError: An error ended it early, or an object is not repaired; the text has what was logged before.
         StoreError: A request to the object store failed.
     """
     with table_to_maintain(table) as (instance, manager, key):
         found = repair_asset(instance, manager, key, dry_run=dry_run)
-    if found.stopped is not None:
+    if found.stopped is not None or (found.not_repaired and not dry_run):
         raise PipelineError(described(found, dry_run=dry_run))
     hint = "\nThis is a dry run. Add --yes to log them." if dry_run and (found.missing or found.changed) else ""
     return f"{described(found, dry_run=dry_run)}{hint}"

@@ -105,7 +105,8 @@ def _rectangle(table: str, missing: Iterable[tuple[str, str]], dates: Sequence[s
 
 
 def _covered(all_keys: Sequence[str], keys: Collection[str]) -> Sequence[str]:
-    places = [place for place, key in enumerate(all_keys) if key in set(keys)]
+    wanted = frozenset(keys)
+    places = [place for place, key in enumerate(all_keys) if key in wanted]
     return all_keys[places[0] : places[-1] + 1]
 
 

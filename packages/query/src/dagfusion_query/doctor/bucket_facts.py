@@ -250,7 +250,7 @@ def compare(table: Table, listing: Listing, old: datetime, named: Collection[str
 def in_both(one: Comparison, other: Comparison) -> Comparison:
     """Return what two comparisons agree on: objects that were written in between are in one of them only."""
     pairs = zip(vars(one).values(), vars(other).values(), strict=True)
-    return Comparison(*([uri for uri in first if uri in set(second)] for first, second in pairs))
+    return Comparison(*([*filter(frozenset(second).__contains__, first)] for first, second in pairs))
 
 
 def without_left_out(found: Comparison, table: Table, archived_after_days: int, now: datetime) -> Comparison:

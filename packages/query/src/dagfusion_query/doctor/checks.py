@@ -236,7 +236,7 @@ def check_objects(table: Table, found: Comparison) -> Iterator[Fault]:
         keys = [str(partitions[uri]) for uri in uris if partitions.get(uri) is not None]
         asset = "/".join(table.asset_key)
         again = f"materialize asset {asset} again{f', partitions {named(keys)}' if keys else ''}"
-        return f"{again}, or run `dagfusion repair {where}`, which logs events for the objects as they are"
+        return f"{again}, or run `dagfusion doctor --repair`, which logs events for the objects as they are"
 
     if found.missing:
         what = f"{len(found.missing):,} of {counted(files, 'object')} are not in the bucket: {named(found.missing)}"
