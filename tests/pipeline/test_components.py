@@ -1,6 +1,7 @@
 """The components: YAML files of a `dg` project that give IO managers, checks and jobs."""
 
 import importlib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,24 @@ attributes:
       columns: true
       blocking: true
 """
+PARTITIONED = """\
+type: dagfusion_pipeline.ParquetTables
+template_vars_module: .variables
+attributes:
+  fields: {{bucket: lake}}
+  checks: [{{asset: Silver/orgs, rows: [1, null], partitions: "{partitions}"}}]
+"""
+VARIABLES = """\
+import dagster as dg
+
+@dg.template_var
+def days(context: dg.ComponentLoadContext) -> dg.PartitionsDefinition:
+    return dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-03")
+
+@dg.template_var
+def number(context: dg.ComponentLoadContext) -> int:
+    return 1
+"""
 MAINTENANCE = """\
 type: dagfusion_pipeline.Maintenance
 attributes:
@@ -63,6 +82,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def loaded(name: str, text: str) -> dg.Definitions:
         (defs / name).mkdir(parents=True)
+        (defs / name / "variables.py").write_text(VARIABLES)
         for folder in (defs.parent, defs):
             (folder / "__init__.py").touch()
         (defs / "orgs.py").write_text(ASSETS)
@@ -90,6 +110,18 @@ def test_a_few_lines_store_and_check_tables(
     }
     assert result.success is not bool(broken)
     assert len(result.get_asset_materialization_events()) == (1 if broken else 2)
+
+
+def test_checks_have_a_result_for_each_partition(load: Load) -> None:
+    definitions = load("tables", PARTITIONED.format(partitions="{{ days }}"))
+    (spec,) = [one for checks in definitions.asset_checks or () for one in checks.check_specs]
+    assert spec.partitions_def == dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-03")
+
+
+def test_partitions_of_checks_are_a_partitions_definition(load: Load) -> None:
+    with pytest.raises(Exception, match="error") as raised:
+        load("tables", PARTITIONED.format(partitions="{{ number }}"))
+    assert "instance of PartitionsDefinition" in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.usefixtures("heavy")

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from dagfusion_pipeline.asset_checks import partition_checks
 from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
@@ -18,6 +18,8 @@ from dagfusion_pipeline.vacuum import build_vacuum_job
 
 class TableChecks(dg.Resolvable, dg.Model):
     """The checks of one asset, as `partition_checks` has them."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)  # a PartitionsDefinition is no model
 
     asset: str = Field(description="The asset's key, such as Silver/orgs.")
     rows: list[int | None] | None = Field(default=None, description="The fewest and the most rows of a partition.")
@@ -35,6 +37,12 @@ class TableChecks(dg.Resolvable, dg.Model):
         default="warn", description="What a check is whose partitions have no statistics."
     )
     blocking: bool = Field(default=False, description="Whether assets downstream wait for the checks.")
+    partitions: Annotated[
+        dg.PartitionsDefinition | None, dg.Resolver(dg.ResolutionContext.resolve_value, model_field_type=str | None)
+    ] = Field(
+        default=None,
+        description="A template variable with the asset's partitions: Dagster keeps a result for each partition.",
+    )
 
     def build(self) -> dg.AssetChecksDefinition:
         """Return the definition of the checks.
@@ -42,9 +50,9 @@ class TableChecks(dg.Resolvable, dg.Model):
         Raises:
             ConfigurationError: An option is not usable.
         """
-        hours = self.fresh_within_hours
+        hours, key = self.fresh_within_hours, dg.AssetKey.from_user_string(self.asset)
         return partition_checks(
-            dg.AssetKey.from_user_string(self.asset),
+            key if self.partitions is None else dg.AssetSpec(key, partitions_def=self.partitions),
             rows=_pair("rows", self.rows) if self.rows is not None else None,
             not_null=self.not_null,
             bounds={column: _pair(f"bounds of {column!r}", pair) for column, pair in self.bounds.items()},
@@ -54,6 +62,7 @@ class TableChecks(dg.Resolvable, dg.Model):
             severity=dg.AssetCheckSeverity[self.severity],
             unknown=self.unknown,
             blocking=self.blocking,
+            partitioned=self.partitions is not None,
         )
 
 
