@@ -166,7 +166,7 @@ def test_literals(publisher: Publisher, kind: str, value: Any, literal: Any) -> 
         {"type": "eq", "term": "n", "value": "five"},
         *({"type": kind, "term": "n", "value": v} for kind in ("eq", "lt", "gt-eq") for v in (1.5, -1.5, 9.5, 10.5)),
         {"type": "in", "term": "n", "values": [20, 20.5]},
-        {"type": "eq", "term": "n", "value": 2**40},
+        {"type": "eq", "term": "n", "value": 2**70},
         {"type": "starts-with", "term": "n", "value": "1"},
         {"type": "eq", "term": "day", "value": 19723.5},
         {"type": "lt", "term": "day", "value": "2024-01-01T12:00:00"},
@@ -236,7 +236,7 @@ def test_names_of_any_letter_case(publisher: Publisher) -> None:
         ("timestamp[us, tz=UTC]", "2024-01-05T06:00:00.000000Z", "2024-01-05T06:00:00"),
         ("decimal128(6, 2)", "1.50", "1.505"),
         ("decimal128(6, 2)", "1.50", 1.5),
-        ("uint8", 1, -1),
+        ("int64", 1, 2**63),
     ],
 )
 @pytest.mark.parametrize("operator", ["eq", "lt", "lt-eq", "gt", "gt-eq", "not-eq"])
@@ -246,13 +246,30 @@ def test_a_value_that_the_column_cannot_have_decides_nothing(
     bounds = {"c": {"min": value, "max": value, "nulls": 0}}
     version = publish(publisher, folded([Part((value,), {"c": kind}, bounds)], {"p": kind}))
     for term in "pc":
-        matches = version.scan_filter.matches({"type": operator, "term": term, "value": literal})
+        matches = version.scanned.filter.matches({"type": operator, "term": term, "value": literal})
         assert (matches.may.tolist(), matches.all.tolist()) == ([True], [False])
+
+
+@pytest.mark.parametrize("kind", ["int8", "int32", "uint8", "uint32"])
+@pytest.mark.parametrize(
+    ("operator", "literal", "may"),
+    [("eq", 2**40, False), ("lt", 2**40, True), ("gt", 2**40, False), ("gt", -1, True), ("not-eq", -1, True)],
+)
+def test_numbers_beyond_a_narrow_type(
+    publisher: Publisher, kind: str, operator: str, literal: int, *, may: bool
+) -> None:
+    """The column may have become wider since."""
+    version = publish(
+        publisher, folded([Part((1,), {"c": kind}, {"c": {"min": 1, "max": 1, "nulls": 0}})], {"p": kind})
+    )
+    for term in "pc":
+        matches = version.scanned.filter.matches({"type": operator, "term": term, "value": literal})
+        assert matches.may.tolist() == [may]
 
 
 def test_years_that_python_does_not_have(publisher: Publisher) -> None:
     version = publish(publisher, folded([Part(("2024-01-05T06:00:00",), {"n": "int32"}, {})], {"p": "timestamp[us]"}))
-    matches = version.scan_filter.matches({"type": "lt", "term": "p", "value": 10**18})
+    matches = version.scanned.filter.matches({"type": "lt", "term": "p", "value": 10**18})
     assert (matches.may.tolist(), matches.all.tolist()) == ([True], [True])
 
 
@@ -261,7 +278,7 @@ def test_years_that_python_does_not_have(publisher: Publisher) -> None:
 def test_numbers_that_a_float_column_rounds_decide_nothing(publisher: Publisher, kind: str, literal: Any) -> None:
     low = 0.699999988079071  # 0.7 as a float
     version = publish(publisher, folded([Part((), {"f": kind}, {"f": {"min": low, "max": low, "nulls": 0}})], {}))
-    matches = version.scan_filter.matches({"type": "lt", "term": "f", "value": literal})
+    matches = version.scanned.filter.matches({"type": "lt", "term": "f", "value": literal})
     assert matches.may.tolist() == [True]
 
 

@@ -2,14 +2,17 @@
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import polars as pl
 import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
-from tests.query.doors.iceberg.lake import Lake, running
+from tests.pipeline.written import key_range
+from tests.query.doors.iceberg.lake import PLACES, Lake, running
 from tests.query.iceberg.conftest import publisher
 from tests.stores import s3_fields
 
@@ -41,3 +44,26 @@ def flat(s3_fields: dict[str, Any]) -> S3ParquetIOManager:
 def name() -> str:
     """Of an asset that no other test has."""
     return f"asset_{next(_names)}"
+
+
+@pytest.fixture
+def per_run(s3_fields: dict[str, Any]) -> PartitionedS3ParquetIOManager:
+    return PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", file_naming="per_run")
+
+
+@pytest.fixture
+def write(lake: Lake, per_run: PartitionedS3ParquetIOManager, name: str) -> Callable[..., None]:
+    """Writes partitions of a table with these columns."""
+
+    def write(places: Sequence[str], **columns: Any) -> None:
+        frame = pl.DataFrame({"place": places}).with_columns(**{key: pl.lit(value) for key, value in columns.items()})
+
+        @dg.asset(
+            name=name, partitions_def=dg.StaticPartitionsDefinition([*PLACES]), metadata={"partition_expr": "place"}
+        )
+        def made() -> pl.DataFrame:
+            return frame
+
+        lake.materialize(made, per_run, tags=key_range(places[0], places[-1]))
+
+    return write

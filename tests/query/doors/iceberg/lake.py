@@ -1,5 +1,6 @@
 """Assets on a real S3 server, behind a real Iceberg door, and the clients that people have."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import polars as pl
 import pyarrow as pa
 from obstore.store import ObjectStore
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import store_url
@@ -30,6 +33,7 @@ from dagfusion_query.returned_values import TableGeneration
 from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService
 
+PLACES = ("a b", "x=1", "ü")
 EXTENSIONS = ("avro", "httpfs", "iceberg")
 PATIENCE_S = 60.0
 
@@ -182,3 +186,18 @@ def running(home: Path, folder: Path, s3: Mapping[str, Any], bucket_folder: str,
         environments.refresh(PATIENCE_S)
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
         yield Lake(instance, environments, config, tokens, f"{door.url}/iceberg")
+
+
+def loaded(lake: Lake, table: str, snapshots: int) -> Table:
+    """Load a table until it has so many snapshots: they are found in the background."""
+    end = time.monotonic() + PATIENCE_S
+    found: Table = lake.pyiceberg().load_table(table)
+    while len(found.snapshots()) < snapshots:
+        assert time.monotonic() < end, f"{len(found.snapshots())} of {snapshots} snapshots"
+        found = lake.pyiceberg().load_table(table)
+    return found
+
+
+def event_of(snapshot: Snapshot) -> int:
+    assert snapshot.summary is not None
+    return int(snapshot.summary["dagster.event-id"] or 0)

@@ -104,7 +104,7 @@ def test_config(client: httpx.Client) -> None:
         filled = path.format(namespace="uat_silver", table="orders", view="none")
         name = filled.rpartition("/")[2]
         expected = 404 if name in ("none", "tasks") else 200 if method == "GET" or name == "plan" else 204
-        content = {"plan": "{}", "tasks": '{"plan-task": "[1, null, true, 0]"}'}.get(name)
+        content = {"plan": "{}", "tasks": '{"plan-task": "[1, null, true, false, 0]"}'}.get(name)
         assert client.request(method, f"/iceberg{filled}", content=content).status_code == expected, endpoint
 
 
@@ -200,8 +200,9 @@ def test_a_plan(client: httpx.Client) -> None:
     [
         ("{", "the body is not JSON"),
         ("[]", "the body is not a JSON object"),
-        ('{"snapshot-id": 7}', "snapshot 7 is neither the current one of table uat_silver.orders nor one of the last"),
-        ('{"snapshot-id": "x"}', "snapshot 'x' is neither the current one"),
+        ('{"snapshot-id": 7}', "table uat_silver.orders has no snapshot 7 any more: load the table again"),
+        ('{"snapshot-id": "x"}', "no snapshot 'x' any more"),
+        ('{"snapshot-id": [1]}', "no snapshot [1] any more"),
         ('{"start-snapshot-id": 1, "end-snapshot-id": 2}', "changes between two snapshots are not planned"),
         (
             '{"filter": {"type": "eq", "term": "secret", "value": 1}}',
@@ -215,11 +216,11 @@ def test_a_wrong_request_for_a_plan(client: httpx.Client, body: str, message: st
 
 def test_pages_of_a_plan(client: httpx.Client) -> None:
     refused(client.post(f"{TABLE}/tasks", json={"plan-task": "x"}), 400, "BadRequestException")
-    gone = {"plan-task": "[7, null, true, 1]"}
-    assert "plan it again" in refused(client.post(f"{TABLE}/tasks", json=gone), 404, "NoSuchPlanTaskException")
+    gone = {"plan-task": "[7, null, true, false, 1]"}
+    assert "plan the scan again" in refused(client.post(f"{TABLE}/tasks", json=gone), 404, "NoSuchPlanTaskException")
     client.post(f"{TABLE}/plan", json={})
     snapshot = TableResponse.model_validate_json(client.get(TABLE).text).metadata.current_snapshot_id
-    page = client.post(f"{TABLE}/tasks", json={"plan-task": f"[{snapshot}, null, true, 0]"}).json()
+    page = client.post(f"{TABLE}/tasks", json={"plan-task": f"[{snapshot}, null, true, false, 0]"}).json()
     assert [task["residual-filter"] for task in page["file-scan-tasks"]] == [True]
     long = {"plan-task": "x" * (1 << 20)}
     assert client.post(f"{TABLE}/tasks", json=long).status_code == 413
@@ -300,7 +301,7 @@ def test_plans_of_what_a_token_may_not_read_do_not_exist(client: httpx.Client, t
     headers = {"Authorization": f"Bearer {tokens.create('ada', ['uat_silver.orders'])}"}
     hidden = TABLE.replace("orders", "returns")
     assert client.post(f"{TABLE}/plan", json={}, headers=headers).status_code == 200
-    for rest, body in (("plan", {}), ("tasks", {"plan-task": "[1, null, true, 0]"})):
+    for rest, body in (("plan", {}), ("tasks", {"plan-task": "[1, null, true, false, 0]"})):
         refused(client.post(f"{hidden}/{rest}", json=body, headers=headers), 404, "NoSuchTableException")
 
 

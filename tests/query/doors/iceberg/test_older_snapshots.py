@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,68 +12,19 @@ import httpx
 import polars as pl
 import pyarrow as pa
 import pytest
-from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 
 from dagfusion_contract.naming import TableName
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_query import connect
-from dagfusion_query.access.grants import Caller
-from dagfusion_query.catalog.model import layouts_of
-from dagfusion_query.catalog.past_tables import PastTable
-from dagfusion_query.doors.iceberg.visible_tables import OlderSnapshots
+from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
 from dagfusion_query.errors import EnvironmentUnavailableError, UnknownTableError
-from dagfusion_query.event_log.event_log_interface import Moment
 from dagfusion_query.iceberg.past_states import NewerObjects
 from dagfusion_query.iceberg.publisher import Publisher
-from dagfusion_query.returned_values import TableGeneration
-from dagfusion_query.settings import Settings
-from tests.pipeline.written import key_range
-from tests.query.catalog.folding import ORGS
-from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of
-from tests.query.fake_service import FakeService
+from tests.query.doors.iceberg.lake import PLACES, Lake, event_of, loaded, rows_of
+from tests.query.doors.iceberg.remembering import Remembering, generation, parts
 from tests.query.iceberg.reading import Part, folded, opened, publish
 
-PLACES = ("a b", "x=1", "ü")
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
-
-
-@pytest.fixture
-def per_run(s3_fields: dict[str, Any]) -> PartitionedS3ParquetIOManager:
-    return PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", file_naming="per_run")
-
-
-@pytest.fixture
-def write(lake: Lake, per_run: PartitionedS3ParquetIOManager, name: str) -> Callable[..., None]:
-    """Writes partitions of a table with these columns."""
-
-    def write(places: Sequence[str], **columns: Any) -> None:
-        frame = pl.DataFrame({"place": places}).with_columns(**{key: pl.lit(value) for key, value in columns.items()})
-
-        @dg.asset(
-            name=name, partitions_def=dg.StaticPartitionsDefinition([*PLACES]), metadata={"partition_expr": "place"}
-        )
-        def made() -> pl.DataFrame:
-            return frame
-
-        lake.materialize(made, per_run, tags=key_range(places[0], places[-1]))
-
-    return write
-
-
-def loaded(lake: Lake, table: str, snapshots: int) -> Table:
-    """Load a table until it has so many snapshots: they are found in the background."""
-    end = time.monotonic() + PATIENCE_S
-    found: Table = lake.pyiceberg().load_table(table)
-    while len(found.snapshots()) < snapshots:
-        assert time.monotonic() < end, f"{len(found.snapshots())} of {snapshots} snapshots"
-        found = lake.pyiceberg().load_table(table)
-    return found
-
-
-def event_of(snapshot: Snapshot) -> int:
-    assert snapshot.summary is not None
-    return int(snapshot.summary["dagster.event-id"] or 0)
 
 
 def test_clients_read_older_snapshots(lake: Lake, write: Callable[..., None], name: str) -> None:
@@ -149,79 +99,11 @@ def settled(lake: Lake, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def generation(
-    event_id: int, at: datetime, first_at: datetime | None = None, *, is_wipe: bool = False
-) -> TableGeneration:
-    return TableGeneration(event_id, at, None, 1, 3, is_wipe, first_at or at)
-
-
-class Remembering(FakeService):
-    """A service that knows the past of one table.
-
-    Attributes:
-        states: The parts that the table had, by generation.
-        told: What is said of them, newest first; `error` is raised instead of it.
-        unreadable: What is raised instead of the state of an event.
-        at_once: The most requests for revisions at a time.
-        reads: How many states were read.
-    """
-
-    def __init__(
-        self,
-        states: Sequence[Sequence[Part]],
-        *,
-        ages: Sequence[float],
-        firsts: Sequence[float] = (),
-        wipes: Sequence[int] = (),
-    ) -> None:
-        super().__init__()
-        self.states, self.error, self.reads = states, None, 0
-        self.unreadable: dict[int, Exception] = {}
-        self.asking = self.at_once = 0
-        now = datetime.now(UTC)
-        times = [
-            (now - timedelta(hours=age), now - timedelta(hours=first))
-            for age, first in zip(ages, firsts or ages, strict=True)
-        ]
-        self.told = [
-            generation(len(states[n]), times[n][0], first_at=times[n][1], is_wipe=n in wipes)
-            for n in reversed(range(len(states)))
-        ]
-
-    async def revisions(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
-        if self.error is not None:
-            raise self.error
-        self.asking += 1
-        self.at_once = max(self.at_once, self.asking)
-        await asyncio.sleep(0)
-        self.asking -= 1
-        return self.told[:limit]
-
-    async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:  # noqa: ARG002
-        self.reads += 1
-        if event_id in self.unreadable:
-            raise self.unreadable[event_id]
-        state = folded(next(parts for parts in self.states if len(parts) == event_id), {"p": "string"})
-        table = state.tables[name]
-        return PastTable(table, Moment(event_id, 0), layouts_of(table, state.asset_states[ORGS]))
-
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Iterator[Publisher]:
-    made = Publisher(f"file://{tmp_path}/_iceberg", Settings())
-    yield made
-    made.close()
-
-
 def events(service: Remembering, publisher: Publisher, kept_hours: float = 24) -> list[int]:
     """The latest events of the snapshots that are offered."""
     current = publish(publisher, folded(service.states[-1], {"p": "string"}))
     found = asyncio.run(OlderSnapshots(service, kept_hours).with_them(current, publisher))
     return [event_of(snapshot) for snapshot in opened(found).snapshots()]
-
-
-def parts(count: int, columns: dict[str, Any] | None = None, number: int | None = None) -> list[Part]:
-    return [Part([f"S{n}"], columns or {"id": "int64"}, {}, number=number) for n in range(count)]
 
 
 @pytest.mark.parametrize(

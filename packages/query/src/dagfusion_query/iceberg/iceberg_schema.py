@@ -84,8 +84,13 @@ class IcebergSchema:
     @cached_property
     def of_large_objects(self) -> "IcebergSchema":
         """The same columns for files of several partitions, which have the partition columns and their ids."""
-        bounded, columns = (*self.bounded, *self.partition), (*self.columns, *self.partition)
-        return replace(self, columns=columns, partition=(), bounded=bounded, spec_id=LARGE_SPEC_ID)
+        bounded = (*self.bounded, *self.partition)
+        return replace(self, columns=self.all_columns, partition=(), bounded=bounded, spec_id=LARGE_SPEC_ID)
+
+    @property
+    def all_columns(self) -> tuple[IcebergColumn, ...]:
+        """The columns, those of the files first."""
+        return (*self.columns, *self.partition)
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -95,7 +100,7 @@ class IcebergSchema:
             "schema-id": SCHEMA_ID,
             "fields": [
                 {"id": column.id, "name": column.name, "required": False, "type": column.kind}
-                for column in (*self.columns, *self.partition)
+                for column in self.all_columns
             ],
         }
 
@@ -120,7 +125,7 @@ class IcebergSchema:
     @cached_property
     def kinds(self) -> Mapping[int, str]:
         """The types of all fields by their ids; of a nested one only what it is."""
-        fields = [(column.id, column.kind) for column in (*self.columns, *self.partition)]
+        fields = [(column.id, column.kind) for column in self.all_columns]
         return dict(_kinds(fields))
 
     def is_read_by(self, newer: "IcebergSchema") -> bool:

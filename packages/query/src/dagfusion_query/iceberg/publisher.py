@@ -15,11 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
 
-import numpy as np
-import numpy.typing as npt
 import obstore
 import pyarrow as pa
-import pyarrow.compute as pc
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
 
@@ -35,7 +32,7 @@ from dagfusion_query.iceberg.data_files import SnapshotFiles, data_files
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
 from dagfusion_query.iceberg.past_states import PastState
-from dagfusion_query.iceberg.scan_filter import ScanFilter
+from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
 from dagfusion_query.iceberg.table_metadata import (
     WrittenManifest,
     WrittenSnapshot,
@@ -65,12 +62,14 @@ class Published:
         metadata: Its content.
         snapshot: The current one.
         table: The table as it was.
+        older: Older snapshots in the metadata, the oldest first.
     """
 
     uri: str
     metadata: bytes
     snapshot: WrittenSnapshot
     table: Table = field(compare=False)
+    older: Sequence[WrittenSnapshot] = field(default=(), compare=False)
 
     @property
     def snapshot_id(self) -> int:
@@ -83,14 +82,9 @@ class Published:
         return self.snapshot.schema
 
     @cached_property
-    def scan_filter(self) -> ScanFilter:
-        """Evaluates filters of scans over its files."""
-        return ScanFilter(self.table.files, self.schema)
-
-    @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
-        """The rows of its files in `Table.files` (int64), in an order that is the same in all services."""
-        return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
+    def scanned(self) -> ScannedSnapshot:
+        """The current snapshot, for plans of its scans."""
+        return ScannedSnapshot(self.snapshot_id, self.schema, self.table)
 
 
 @dataclass
@@ -317,7 +311,7 @@ class Publisher:
         metadata = encode_metadata(table, current, older)
         with _store_errors(table):
             uri = self._put(table, metadata_name(current.version.sequence, _digest(metadata)), metadata)
-        return Published(uri, metadata, current, table)
+        return Published(uri, metadata, current, table, older)
 
     def _write_manifests(
         self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema, files: SnapshotFiles

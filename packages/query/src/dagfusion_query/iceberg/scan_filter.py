@@ -7,7 +7,7 @@ rows of each file, unless the plan says that all of them pass.
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +71,16 @@ class ScanFilter:
         self._partition_values, self._all_statistics = files["partition"], files["stats"]
         self._partition = {column.name for column in schema.partition}
         self._statistics = {column.name for column in schema.columns} & {field.name for field in files["stats"].type}
-        self._names = {*self._partition, *(column.name for column in schema.columns)}
+        self._names = frozenset({*self._partition, *(column.name for column in schema.columns)})
         self._columns: dict[str, pa.Array] = {}  # those that filters have named, contiguous
 
-    def matches(self, filter_: Any, *, is_case_sensitive: bool = True) -> Matches:
+    def matches(self, filter_: Any, *, is_case_sensitive: bool = True, others: Collection[str] = ()) -> Matches:
         """Evaluate a filter.
 
         Args:
             filter_: The JSON of an expression; None is no filter.
             is_case_sensitive: Whether names of columns must have the table's letter case.
+            others: Columns that a filter may name, too. If the files have none of such a name, it keeps all files.
 
         Raises:
             BadRequestError: The filter does not follow the protocol, or names a column that the table does not have.
@@ -88,7 +89,8 @@ class ScanFilter:
             return self._constant(is_true=True)
         if (count := _predicates(filter_)) > _MAX_PREDICATES:
             raise BadRequestError(f"a filter may have at most {_MAX_PREDICATES} predicates, got {count}")
-        return self._expression(filter_, negated=False, depth=0, is_case_sensitive=is_case_sensitive)
+        names = _Names(self._names.union(others), is_case_sensitive)
+        return self._expression(filter_, names, negated=False, depth=0)
 
     def _constant(self, *, is_true: bool) -> Matches:
         return Matches(np.full(self._count, is_true), np.full(self._count, is_true))
@@ -96,7 +98,7 @@ class ScanFilter:
     def _unknown(self) -> Matches:
         return Matches(np.full(self._count, True), np.full(self._count, False))  # noqa: FBT003
 
-    def _expression(self, one: Any, *, negated: bool, depth: int, is_case_sensitive: bool) -> Matches:
+    def _expression(self, one: Any, names: "_Names", *, negated: bool, depth: int) -> Matches:
         if depth > _MAX_DEPTH:
             raise BadRequestError(f"a filter may be nested {_MAX_DEPTH} deep")
         if isinstance(one, bool):
@@ -106,9 +108,7 @@ class ScanFilter:
             return self._constant(is_true=(kind == "true") is not negated)
 
         def inner(key: str, *, is_negated: bool) -> Matches:
-            return self._expression(
-                one.get(key), negated=is_negated, depth=depth + 1, is_case_sensitive=is_case_sensitive
-            )
+            return self._expression(one.get(key), names, negated=is_negated, depth=depth + 1)
 
         if kind == "not":
             return inner("child", is_negated=not negated)
@@ -118,15 +118,15 @@ class ScanFilter:
             return Matches(joined(left.may, right.may), joined(left.all, right.all))
         if kind not in _NEGATED:
             raise BadRequestError(f"a filter has the unknown type {kind!r:.100}")
-        return self._predicate(_NEGATED[kind] if negated else kind, one, is_case_sensitive=is_case_sensitive)
+        return self._predicate(_NEGATED[kind] if negated else kind, one, names)
 
-    def _predicate(self, operator: str, one: Mapping[str, Any], *, is_case_sensitive: bool) -> Matches:
+    def _predicate(self, operator: str, one: Mapping[str, Any], names: "_Names") -> Matches:
         term = one.get("term")
         if isinstance(term, Mapping) and term.get("type") == "reference":
             term = term.get("term")
         if not isinstance(term, str):  # a transform of a column
             return self._unknown()
-        name = self._column(term, is_case_sensitive=is_case_sensitive)
+        name = names.column(term)
         if name not in self._partition and name not in self._statistics:
             return self._unknown()
         column = self._values(name)
@@ -142,12 +142,21 @@ class ScanFilter:
         """Return the values of a partition column, or the statistics of another one."""
         if name not in self._columns:
             struct = self._partition_values if name in self._partition else self._all_statistics
-            self._columns[name] = _child(struct, name).combine_chunks()
+            found = _child(struct, name).combine_chunks()
+            self._columns[name] = _widened(found) if name in self._partition else _widened_bounds(found)
         return self._columns[name]
 
-    def _column(self, term: str, *, is_case_sensitive: bool) -> str:
+
+@dataclass(frozen=True)
+class _Names:
+    """The columns that a filter may name."""
+
+    names: frozenset[str]
+    is_case_sensitive: bool
+
+    def column(self, term: str) -> str:
         """Return the column of a name; of a field inside of a column the name, about which nothing is known."""
-        same = [name for name in self._names if name == term or (not is_case_sensitive and _folded(name, term))]
+        same = [name for name in self.names if name == term or (not self.is_case_sensitive and _folded(name, term))]
         if not same and "." not in term:
             raise BadRequestError(f"a filter names the column {term!r:.100}, which the table does not have")
         return term if term in same or len(same) != 1 else same[0]
@@ -170,6 +179,17 @@ def _predicates(filter_: Any) -> int:
 
 def _child(struct: pa.StructArray | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
     return pc.struct_field(struct, [struct.type.get_field_index(name)])
+
+
+def _widened_bounds(statistics: pa.StructArray) -> pa.StructArray:
+    low, high, nulls = (_child(statistics, name) for name in ("min", "max", "nulls"))
+    return pa.StructArray.from_arrays([_widened(low), _widened(high), nulls], names=["min", "max", "nulls"])
+
+
+def _widened(values: pa.Array) -> pa.Array:
+    """Return integers with 64 bits: a literal may be of a newer type of the column than that of older files."""
+    is_narrow = pa.types.is_integer(values.type) and values.type != pa.uint64()
+    return values.cast(pa.int64()) if is_narrow else values
 
 
 def _literals(operator: str, one: Mapping[str, Any], kind: pa.DataType) -> pa.Array | None:

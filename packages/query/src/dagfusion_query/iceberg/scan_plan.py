@@ -4,18 +4,22 @@ A plan of many files is read page by page. The token of a page has all that the 
 nothing of a plan.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.values import value_entry
+from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import BadRequestError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import SPEC_ID, IcebergSchema
-from dagfusion_query.iceberg.publisher import Published
+from dagfusion_query.iceberg.scan_filter import ScanFilter
 
 PAGE_FILES = 10_000
 _PAGE_BYTES = 16 << 20  # of filters in a page, about: each file that is not decided repeats it
@@ -28,17 +32,44 @@ class PlannedScan:
 
     Attributes:
         filter: The JSON of an expression; None is no filter.
+        uses_snapshot_schema: Whether the filter names columns of the snapshot only, and not those of the table now.
         offset: The files of earlier pages.
     """
 
     snapshot_id: int
     filter: Any
     is_case_sensitive: bool = True
+    uses_snapshot_schema: bool = False
     offset: int = 0
 
     def token(self) -> str:
         """Return the name of this page in the protocol."""
-        return orjson.dumps([self.snapshot_id, self.filter, self.is_case_sensitive, self.offset]).decode()
+        flags = (self.is_case_sensitive, self.uses_snapshot_schema)
+        return orjson.dumps([self.snapshot_id, self.filter, *flags, self.offset]).decode()  # as `read_token` reads it
+
+
+@dataclass(frozen=True)
+class ScannedSnapshot:
+    """A snapshot of a table, for plans of its scans.
+
+    Attributes:
+        schema: Its columns.
+        table: The table as it was.
+    """
+
+    snapshot_id: int
+    schema: IcebergSchema
+    table: Table
+
+    @cached_property
+    def filter(self) -> ScanFilter:
+        """Evaluates filters of scans over its files."""
+        return ScanFilter(self.table.files, self.schema)
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """The rows of its files in `Table.files` (int64), in an order that is the same in all services."""
+        return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
 
 
 def read_token(token: object) -> PlannedScan:
@@ -48,20 +79,26 @@ def read_token(token: object) -> PlannedScan:
         BadRequestError: The value is not such a token.
     """
     try:
-        snapshot_id, filter_, is_case_sensitive, offset = orjson.loads(token if isinstance(token, str) else "")
+        snapshot_id, filter_, is_case_sensitive, uses_snapshot_schema, offset = orjson.loads(
+            token if isinstance(token, str) else ""
+        )
     except (ValueError, TypeError) as error:
         raise BadRequestError("`plan-task` is not one that this catalog gave") from error
-    if [type(one) for one in (snapshot_id, is_case_sensitive, offset)] != [int, bool, int] or offset < 0:
+    kinds = [type(one) for one in (snapshot_id, is_case_sensitive, uses_snapshot_schema, offset)]
+    if kinds != [int, bool, bool, int] or offset < 0:
         raise BadRequestError("`plan-task` is not one that this catalog gave")
-    return PlannedScan(snapshot_id, filter_, is_case_sensitive, offset)
+    return PlannedScan(snapshot_id, filter_, is_case_sensitive, uses_snapshot_schema, offset)
 
 
-def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> dict[str, Any]:
+def scan_tasks(
+    scan: PlannedScan, snapshot: ScannedSnapshot, *, others: Collection[str] = (), has_numbers: bool
+) -> dict[str, Any]:
     """Return one page of a plan: the files that may have rows of the scan, and what is left to check in each.
 
     Args:
         scan: The page.
-        version: The version of the table that has the scan's snapshot.
+        snapshot: The scan's snapshot.
+        others: Columns that the filter may name beside those of the snapshot.
         has_numbers: Whether dates and times of partitions are numbers, as in Iceberg's binary form, instead of text.
 
     Raises:
@@ -71,12 +108,12 @@ def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> d
     size_bytes = len(orjson.dumps(scan.filter))
     if size_bytes > _FILTER_BYTES:
         raise BadRequestError(f"a filter may have at most {_FILTER_BYTES} bytes, got {size_bytes}")
-    files = version.table.files
-    found = version.scan_filter.matches(scan.filter, is_case_sensitive=scan.is_case_sensitive)
-    numbers = version.order[found.may[version.order]]
+    files = snapshot.table.files
+    found = snapshot.filter.matches(scan.filter, is_case_sensitive=scan.is_case_sensitive, others=others)
+    numbers = snapshot.order[found.may[snapshot.order]]
     page = numbers[scan.offset : scan.offset + min(PAGE_FILES, _PAGE_BYTES // size_bytes)]
     some = files.select(["uri", "size_bytes", "rows", "partition"]).take(pa.array(page))
-    partition = _partition_values(some["partition"].combine_chunks(), version.schema, has_numbers=has_numbers)
+    partition = _partition_values(some["partition"].combine_chunks(), snapshot.schema, has_numbers=has_numbers)
     columns = [some[name].to_pylist() for name in ("uri", "size_bytes", "rows")]
     tasks = [
         {
@@ -94,7 +131,7 @@ def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> d
         for uri, size, rows, values, is_decided in zip(*columns, partition, found.all[page].tolist(), strict=True)
     ]
     after = scan.offset + len(page)
-    rest = PlannedScan(scan.snapshot_id, scan.filter, scan.is_case_sensitive, after)
+    rest = replace(scan, offset=after)
     more: Mapping[str, Any] = {"plan-tasks": [rest.token()]} if after < len(numbers) else {}
     return {"file-scan-tasks": orjson.Fragment(orjson.dumps(tasks)), **more}
 

@@ -112,6 +112,13 @@ class WrittenSnapshot:
     size_bytes: int
     large_folder: str | None = None
 
+    def is_of(self, table: Table) -> bool:
+        """Return True if a table has the latest event, the number of files, and their rows and bytes."""
+        files = table.files
+        totals = [pc.sum(files[name], min_count=0).as_py() for name in ("rows", "size_bytes")]
+        latest = max(1, pc.max(files["event_id"]).as_py() or 0)
+        return [latest, len(files), *totals] == [self.version.sequence, self.files, self.rows, self.size_bytes]
+
 
 def version_of(table: Table, schema: IcebergSchema, manifests: Sequence[WrittenManifest], large: pa.Table) -> Version:
     """Return the version of a table.

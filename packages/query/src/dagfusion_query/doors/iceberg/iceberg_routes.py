@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -19,9 +20,10 @@ from dagfusion_query.catalog.model import Table, layouts_of
 from dagfusion_query.config import Config
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
 from dagfusion_query.doors.http.requests_and_responses import read_body
-from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
+from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
+from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, PlannedTable, more_tasks, plan
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
-from dagfusion_query.doors.iceberg.visible_tables import MissingError, OlderSnapshots, VisibleTables
+from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
 from dagfusion_query.errors import (
     BadRequestError,
     SettingsError,
@@ -215,17 +217,14 @@ class IcebergRoutes:
     async def plan(self, request: Request) -> Response:
         """Return the files that a scan needs, and the keys for them, if the operator lets clients have any."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        body = await read_body(request, BODY_BYTES)
-        publisher = self._publishers[state.name]
-        planned = await plan(request, body, lambda: self._publish(state, table), table, publisher)
+        planned = await plan(request, await read_body(request, BODY_BYTES), self._planned(state, table))
         storage = await self._storage(request, state, table)
         return _document(planned | ({"storage-credentials": storage.documents} if storage.places else {}))
 
     async def tasks(self, request: Request) -> Response:
         """Return the next files of a scan that was planned."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        body = await read_body(request, BODY_BYTES)
-        return _document(await more_tasks(request, body, table, self._publishers[state.name]))
+        return _document(await more_tasks(request, await read_body(request, BODY_BYTES), self._planned(state, table)))
 
     async def views(self, request: Request) -> Response:
         """List the views of a namespace."""
@@ -263,6 +262,11 @@ class IcebergRoutes:
         if request.method in ("GET", "HEAD"):
             raise MissingError(f"there is no {request.url.path[:200]}")
         return failed(403, "ForbiddenException", "this catalog is read-only: Dagster writes the tables")
+
+    def _planned(self, state: EnvironmentState, table: Table) -> PlannedTable:
+        publisher = self._publishers[state.name]
+        older = partial(self._older.scanned, publisher)
+        return PlannedTable(table, publisher, partial(self._publish, state, table), older)
 
     async def _publish(self, state: EnvironmentState, table: Table) -> Published:
         layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])

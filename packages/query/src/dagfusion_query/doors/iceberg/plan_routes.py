@@ -1,7 +1,8 @@
 """Scan planning of the Iceberg REST protocol: the service names the files of a scan, page by page."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,14 +12,50 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.doors.iceberg.visible_tables import MissingError
 from dagfusion_query.errors import BadRequestError
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.iceberg.scan_plan import PlannedScan, read_token, scan_tasks
+from dagfusion_query.iceberg.scan_plan import PlannedScan, ScannedSnapshot, read_token, scan_tasks
 
 BODY_BYTES = 1 << 20
 _PLANNING = asyncio.Semaphore(2)  # plans at a time: each takes a core
-Publish = Callable[[], Awaitable[Published]]
 
 
-async def plan(request: Request, body: bytes, publish: Publish, table: Table, publisher: Publisher) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PlannedTable:
+    """A table whose scans are planned.
+
+    Attributes:
+        table: The table now.
+        publisher: Writes its metadata, and knows the last versions.
+        publish: Returns the version of the table now.
+        older: Returns an older snapshot that a version's metadata offers, by its id; None if it offers none.
+    """
+
+    table: Table
+    publisher: Publisher
+    publish: Callable[[], Awaitable[Published]]
+    older: Callable[[Published, int], Awaitable[ScannedSnapshot | None]]
+
+    async def snapshot(self, snapshot_id: Any) -> ScannedSnapshot | None:
+        """Return the snapshot of an id, the current one for None; None if there is none any more."""
+        recent = None if snapshot_id is None else self.publisher.recent(self.table.name, snapshot_id)
+        if recent is not None:
+            return recent.scanned
+        current = await self.publish()
+        if snapshot_id in (None, current.snapshot_id):
+            return current.scanned
+        return await self.older(current, snapshot_id)
+
+    async def tasks(self, request: Request, scan: PlannedScan, snapshot: ScannedSnapshot) -> dict[str, Any]:
+        """Return a page of a plan."""
+        others: Collection[str] = ()
+        if snapshot.table is not self.table and not scan.uses_snapshot_schema:
+            others = {*self.table.file_schema.names, *self.table.partition_schema.names}
+        # PyIceberg takes dates and times as numbers. From text it reads no rows, without an error.
+        has_numbers = request.headers.get("user-agent", "").startswith("PyIceberg/")
+        async with _PLANNING:
+            return await asyncio.to_thread(scan_tasks, scan, snapshot, others=others, has_numbers=has_numbers)
+
+
+async def plan(request: Request, body: bytes, planned: PlannedTable) -> dict[str, Any]:
     """Answer a request for a plan. Every plan is complete at once.
 
     Raises:
@@ -27,41 +64,36 @@ async def plan(request: Request, body: bytes, publish: Publish, table: Table, pu
     options = _read(body)
     if options.get("start-snapshot-id") is not None or options.get("end-snapshot-id") is not None:
         raise BadRequestError("scans of the changes between two snapshots are not planned: plan them in the client")
-    snapshot_id = options.get("snapshot-id")
-    version = None if snapshot_id is None else publisher.recent(table.name, snapshot_id)
-    if version is None:
-        version = await publish()
-    if snapshot_id not in (None, version.snapshot_id):
+    snapshot = await planned.snapshot(options.get("snapshot-id"))
+    if snapshot is None:
         raise BadRequestError(
-            f"snapshot {snapshot_id!r:.40} is neither the current one of table {table.name} nor one of the last"
-            " ones: load the table again"
+            f"table {planned.table.name} has no snapshot {options.get('snapshot-id')!r:.40} any more: load the table"
+            " again for those that it has"
         )
-    scan = PlannedScan(version.snapshot_id, options.get("filter"), options.get("case-sensitive", True) is not False)
-    return {"status": "completed", **await _tasks(request, scan, version)}
+    scan = PlannedScan(
+        snapshot.snapshot_id,
+        options.get("filter"),
+        is_case_sensitive=options.get("case-sensitive", True) is not False,
+        uses_snapshot_schema=options.get("use-snapshot-schema", False) is True,
+    )
+    return {"status": "completed", **await planned.tasks(request, scan, snapshot)}
 
 
-async def more_tasks(request: Request, body: bytes, table: Table, publisher: Publisher) -> dict[str, Any]:
+async def more_tasks(request: Request, body: bytes, planned: PlannedTable) -> dict[str, Any]:
     """Answer a request for the next page of a plan.
 
     Raises:
         BadRequestError: The request does not follow the protocol.
-        MissingError: The version that was planned is not known any more.
+        MissingError: The snapshot that was planned is not known any more.
     """
     scan = read_token(_read(body).get("plan-task"))
-    version = publisher.recent(table.name, scan.snapshot_id)
-    if version is None:
+    snapshot = await planned.snapshot(scan.snapshot_id)
+    if snapshot is None:
         raise MissingError(
-            f"table {table.name} has changed several times since the scan was planned: plan it again",
+            f"table {planned.table.name} does not have the snapshot of the plan any more: plan the scan again",
             "NoSuchPlanTaskException",
         )
-    return await _tasks(request, scan, version)
-
-
-async def _tasks(request: Request, scan: PlannedScan, version: Published) -> dict[str, Any]:
-    # PyIceberg takes dates and times as numbers. From text it reads no rows, without an error.
-    has_numbers = request.headers.get("user-agent", "").startswith("PyIceberg/")
-    async with _PLANNING:
-        return await asyncio.to_thread(scan_tasks, scan, version, has_numbers=has_numbers)
+    return await planned.tasks(request, scan, snapshot)
 
 
 def _read(body: bytes) -> Mapping[str, Any]:

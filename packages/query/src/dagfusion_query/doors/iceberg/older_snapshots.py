@@ -1,0 +1,195 @@
+"""The older snapshots of tables that the Iceberg door offers: what the event log says of their latest revisions."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.doors.iceberg.visible_tables import EVERYTHING
+from dagfusion_query.errors import QueryError
+from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
+from dagfusion_query.iceberg.past_states import NewerObjects, PastState
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
+from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
+from dagfusion_query.returned_values import TableGeneration
+from dagfusion_query.service.service import Service
+
+_log = logging.getLogger(__name__)
+
+_OLDER = 10  # snapshots of a table
+_OLDER_FILES = 1_000_000  # in all of them
+_PATIENCE_S = 1.0
+_FINDING = 1  # tables at a time: others ask for histories, too
+_RETRY_S = 10.0  # after an error
+_SCANNED = 4  # snapshots of which scans were planned last
+_EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+
+
+@dataclass
+class _Found:
+    """The result of a search for the older snapshots of a table.
+
+    Attributes:
+        current: The version of the table.
+        published: The version with its older snapshots.
+        older: What is offered, the oldest first.
+        events: The event that each is as of, by its id.
+        until_s: Until when the result holds, seconds since 1970.
+        problem: Why there may be more.
+    """
+
+    current: Published
+    published: Published
+    older: list[WrittenSnapshot] = field(default_factory=list)
+    events: dict[int, int] = field(default_factory=dict)
+    until_s: float = float("inf")
+    problem: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Keep an error, so that the search is repeated soon."""
+        unforeseen = None if isinstance(error, QueryError) else error
+        name = self.current.table.name
+        _log.warning("older snapshots of table %s cannot be read: %s", name, error, exc_info=unforeseen)
+        self.problem = error
+        self.until_s = min(self.until_s, time.time() + _RETRY_S)
+
+
+class OlderSnapshots:
+    """The older snapshots of tables: what the event log says of their latest revisions.
+
+    A revision is left out if its objects may be gone or overwritten: a later run began to write the table more than
+    `kept_hours` ago, the table was wiped since, or a later run wrote objects with the same names.
+
+    Args:
+        service: Knows the past.
+        kept_hours: How long replaced objects are kept.
+    """
+
+    def __init__(self, service: Service, kept_hours: float) -> None:
+        self._service, self._kept_s = service, kept_hours * 3600
+        self._found: dict[TableName, _Found] = {}
+        self._finding: dict[TableName, asyncio.Task[_Found]] = {}
+        self._places = asyncio.Semaphore(_FINDING)
+        self._scanned: OrderedDict[tuple[TableName, int], ScannedSnapshot] = OrderedDict()
+
+    async def with_them(self, current: Published, publisher: Publisher) -> Published:
+        """Return the metadata of a table with its older snapshots, or without where finding them takes long.
+
+        They are found in the background then, for the next time.
+
+        Args:
+            current: The table without them.
+            publisher: Writes them.
+        """
+        if (known := self._known(current)) is not None:
+            return known.published
+        task = self._search(current, publisher)
+        done, _ = await asyncio.wait({task}, timeout=_PATIENCE_S)
+        found = task.result().published if done else current
+        return found if found.snapshot is current.snapshot else current
+
+    async def scanned(self, publisher: Publisher, current: Published, snapshot_id: int) -> ScannedSnapshot | None:
+        """Return an older snapshot of a table for plans of its scans; None if the table does not offer it.
+
+        Args:
+            publisher: Writes the table's snapshots.
+            current: The table without them.
+            snapshot_id: The id.
+
+        Raises:
+            QueryError: The older snapshots cannot be read now.
+        """
+        while (found := self._known(current)) is None:
+            # A search for another version of the table may be in progress.
+            await asyncio.wait({self._search(current, publisher)})
+        written = next((one for one in found.published.older if one.version.snapshot_id == snapshot_id), None)
+        if written is None:
+            if found.problem is not None:
+                raise found.problem
+            return None
+        name = current.table.name
+        if (name, snapshot_id) not in self._scanned:
+            past = await self._service.past_table(name, found.events[snapshot_id], EVERYTHING)
+            if not written.is_of(past.table):  # events were deleted since
+                return None
+            schema = await asyncio.to_thread(iceberg_schema, past.table, past.layouts)
+            self._scanned[name, snapshot_id] = ScannedSnapshot(snapshot_id, schema, past.table)
+        self._scanned.move_to_end((name, snapshot_id))
+        kept = self._scanned[name, snapshot_id]
+        while len(self._scanned) > _SCANNED:
+            self._scanned.popitem(last=False)
+        return kept
+
+    def _known(self, current: Published) -> "_Found | None":
+        found = self._found.get(current.table.name)
+        return found if found is not None and found.current is current and time.time() < found.until_s else None
+
+    def _search(self, current: Published, publisher: Publisher) -> "asyncio.Task[_Found]":
+        """Return the search for a table's older snapshots that is in progress, or begin one."""
+        name = current.table.name
+        if (task := self._finding.get(name)) is None:
+            task = self._finding[name] = asyncio.create_task(self._find(current, publisher))
+            task.add_done_callback(lambda _: self._finding.pop(name, None))
+        return task
+
+    async def _find(self, current: Published, publisher: Publisher) -> "_Found":
+        found = _Found(current, current)
+        try:
+            async with self._places:
+                await self._add_offered(found, publisher)
+            found.published = await asyncio.to_thread(publisher.with_older, current, found.older)
+        except Exception as error:  # noqa: BLE001  # the current snapshot is served, whatever it is
+            found.fail(error)
+        self._found[current.table.name] = found
+        return found
+
+    async def _add_offered(self, found: "_Found", publisher: Publisher) -> None:
+        """Add what is offered; after an error what was found by then."""
+        try:
+            async for written, event_id, kept_until_s in self._replaced(found.current, publisher):
+                found.older.insert(0, written)
+                found.events[written.version.snapshot_id] = event_id
+                found.until_s = min(found.until_s, kept_until_s)
+        except QueryError as error:
+            found.fail(error)
+
+    async def _replaced(
+        self, current: Published, publisher: Publisher
+    ) -> AsyncIterator[tuple[WrittenSnapshot, int, float]]:
+        """Yield older snapshots, the newest first, with the event that they are as of and until when they are kept."""
+        table = current.table
+        most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
+        found = await self._service.revisions(table.name, most + 1, EVERYTHING)
+        newer = NewerObjects(table)
+        first_at = datetime.max.replace(tzinfo=UTC)
+        for later, one in pairwise(found):
+            # Runs overlap: a newer one may have replaced objects before the latest event of the next one.
+            first_at = min(first_at, later.first_at)
+            until_s = max(first_at, one.at).timestamp() + self._kept_s
+            if later.is_wipe or one.is_wipe or until_s < time.time():
+                return
+            if one.event_id >= current.snapshot.version.sequence:
+                continue
+            state = await self._state(current, one, publisher, newer)
+            if state is None:
+                return
+            yield state.written, one.event_id, until_s
+
+    async def _state(
+        self, current: Published, one: TableGeneration, publisher: Publisher, newer: NewerObjects
+    ) -> PastState | None:
+        """Return the state after a revision; None if its objects may be others now, or it is no table of Iceberg."""
+        name = current.table.name
+        written = publisher.past(name, one.event_id, (one.at - _EPOCH) // _MS)
+        if written is not None:
+            return written if await asyncio.to_thread(newer.take, written) else None
+        past = await self._service.past_table(name, one.event_id, EVERYTHING)
+        if past.table.problem is not None or not await asyncio.to_thread(newer.take, past.table):
+            return None
+        return await asyncio.to_thread(publisher.publish_past, past.table, past.layouts)
