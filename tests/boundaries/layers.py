@@ -148,6 +148,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "object_store",
         "dagster",
         "query_service",
+        "sail",
         "restarts",
         "status",
         "supervisor",

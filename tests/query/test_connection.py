@@ -20,7 +20,7 @@ from dagfusion_query.errors import (
     SettingsError,
     StaleObjectError,
 )
-from dagfusion_query.settings import Settings
+from dagfusion_query.settings import Settings, stack_service
 from tests.contract.records import local_record
 from tests.waiting import eventually
 
@@ -152,6 +152,16 @@ def test_the_shells_keys_are_not_sent_to_the_local_stack(tmp_path: Path) -> None
 
     assert (settings.access_key_id, settings.endpoint_url) == ("own", "http://127.0.0.1:1")
     assert Settings.read(shell | {"DAGSTER_HOME": "/y"}).access_key_id == "aws"
+
+
+def test_the_service_of_the_folders_stack(tmp_path: Path) -> None:
+    shell = {"DAGFUSION_HOME": str(tmp_path)}
+    assert stack_service(shell) is None
+    (tmp_path / "stack.env").write_text("DAGFUSION_EVENT_LOG=/x\nDAGFUSION_CONSOLE_URL=http://localhost:1\n")
+
+    assert stack_service(shell) == "http://localhost:1"
+    for another in ("DAGFUSION_URL", "DAGFUSION_EVENT_LOG", "DAGSTER_HOME"):
+        assert stack_service(shell | {another: "http://elsewhere"}) is None
 
 
 def test_a_stack_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:

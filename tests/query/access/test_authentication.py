@@ -46,6 +46,16 @@ def test_the_first_token_ends_that_also_for_those_who_were_let_in(tokens: Tokens
         check(tokens, replace(SETTINGS, anonymous=choice), caller)
 
 
+def test_an_internal_token_lets_in_and_does_not_end_that(tokens: Tokens) -> None:
+    secret = tokens.create("sail", ["*"], is_internal=True)
+    caller = identify(tokens, SETTINGS, bearer=None, peer="127.0.0.1", door="http")
+    check(tokens, SETTINGS, caller)
+    assert identify(tokens, SETTINGS, bearer=secret, peer=None, door="http").user == "sail"
+    tokens.create("ann", ["uat"])
+    with pytest.raises(UnauthenticatedError, match="requires an access token"):
+        check(tokens, SETTINGS, caller)
+
+
 def test_a_token_is_checked_whatever_the_choice(tokens: Tokens) -> None:
     caller = identify(tokens, SETTINGS, bearer=tokens.create("ann", ["uat"]), peer=None, door="http")
     for choice in ANONYMOUS:

@@ -163,6 +163,27 @@ def test_a_token_without_a_time_zone_is_damage(tokens: Tokens, path: Path) -> No
         tokens.authenticate(secret)
 
 
+@pytest.mark.parametrize("value", [1, "true", None])
+def test_an_internal_token_is_said_by_a_boolean(tokens: Tokens, path: Path, value: object) -> None:
+    secret = tokens.create("ann", ["*"])
+    document = json.loads(path.read_text())
+    document["tokens"][0]["is_internal"] = value
+    path.write_text(json.dumps(document))
+
+    with pytest.raises(SettingsError, match="is damaged"):
+        tokens.authenticate(secret)
+
+
+def test_a_file_of_an_older_version_has_no_internal_token(tokens: Tokens, path: Path) -> None:
+    secret = tokens.create("ann", ["*"], is_internal=True)
+    document = json.loads(path.read_text())
+    del document["tokens"][0]["is_internal"]
+    path.write_text(json.dumps(document))
+
+    assert not tokens.authenticate(secret).is_internal
+    assert tokens.exist()
+
+
 def test_another_version_is_refused(tokens: Tokens, path: Path) -> None:
     path.parent.mkdir()
     path.write_text('{"version": 2, "tokens": []}')

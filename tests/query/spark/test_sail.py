@@ -1,6 +1,7 @@
 """Statements on a Sail cluster of several processes, through the service's doors."""
 
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -143,9 +144,13 @@ def test_what_spark_would_read_otherwise_is_not_sent(connection: Connection, sql
     assert connection.sql(sql, engine="auto").to_arrow().num_rows
 
 
-def test_an_error_says_which_engine_refused_it(connection: Connection) -> None:
-    with pytest.raises(RemoteEngineError, match=r"^the Spark engine cannot run the statement: the service's log"):
+def test_an_error_says_which_engine_refused_it(spark_lake: SparkLake, connection: Connection) -> None:
+    with pytest.raises(
+        RemoteEngineError, match=r"^the Spark engine cannot run the statement: the service's log"
+    ) as seen:
         connection.sql(f"SELECT DISTINCT ON (place) n FROM {PLACES} ORDER BY place, n", engine="spark").to_arrow()
+    [reference] = re.findall(r"error [0-9a-f]{8}", str(seen.value))
+    assert f"{reference} of the Spark engine at 127.0.0.1" in spark_lake.server.log.read_text()
     with pytest.raises(RemoteEngineError, match="the Spark engine cannot run"):
         connection.sql(f"SELECT n FROM {PLACES} WHERE place = n", engine="spark").to_arrow()
 

@@ -228,6 +228,13 @@ class ClientSettings:
         return cls(**READER.read_values(declared(cls), variables))
 
 
+def stack_service(variables: Mapping[str, str]) -> str | None:
+    """Return the URL of the query service of the folder's stack; None if variables name another source, or none is."""
+    if variables.get("DAGFUSION_URL"):
+        return None
+    return _stack_variables(variables, {}).get("DAGFUSION_CONSOLE_URL")
+
+
 # The settings of a query engine, whichever environment it reads.
 ENGINE_SETTINGS = names(Settings, "engine")
 

@@ -19,8 +19,16 @@ from dagfusion_stack.supervisor import SUPERVISOR_STOP_TIMEOUT_S, Say, supervise
 NAME = "supervisor"
 
 
-def start(settings: Settings, say: Say) -> None:
+_DISTRIBUTED = "--distributed"
+
+
+def start(settings: Settings, say: Say, *, distributed: bool = False) -> None:
     """Start the stack under a supervisor in the background, and return when it is ready.
+
+    Args:
+        settings: The settings of the stack.
+        say: Takes one line of progress.
+        distributed: Whether the stack has a Sail server.
 
     Raises:
         StackError: It did not start; the message is the supervisor's own.
@@ -30,7 +38,7 @@ def start(settings: Settings, say: Say) -> None:
     log = home.logs / SUPERVISOR_LOG
     with log.open("ab") as errors:
         child = subprocess.Popen(  # noqa: S603  # this module
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *([_DISTRIBUTED] if distributed else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -70,7 +78,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     try:
         with supervise(Settings.read(os.environ), "up -d", lambda line: _send(say=line)) as supervisor:
-            supervisor.start_all()
+            supervisor.start_all(distributed=_DISTRIBUTED in sys.argv)
             _send(ready=True)
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
             supervisor.watch()

@@ -114,6 +114,14 @@ def up(
     http_port: HttpPort = None,
     flight_port: FlightPort = None,
     s3_port: S3Port = None,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Also run a Sail server with two workers, for `dagfusion sql --engine spark`. "
+            "Needs the extra `distributed`.",
+        ),
+    ] = False,
 ) -> None:
     """Run the stack: PostgreSQL, an S3 server, Dagster over the reference code location, and the query service."""
     from dagfusion_stack import background, supervisor  # noqa: PLC0415
@@ -123,13 +131,13 @@ def up(
     with _reporting():
         settings = _settings(dagster_port=dagster_port, http_port=http_port, flight_port=flight_port, s3_port=s3_port)
         if detach:
-            background.start(settings, console.say)
+            background.start(settings, console.say, distributed=distributed)
             console.show_status(stack_status.read(Home(settings.home)))
             return
         ready = False
         try:
             with supervisor.supervise(settings, "up", console.say) as stack:
-                stack.start_all()
+                stack.start_all(distributed=distributed)
                 console.show_status(stack_status.read(stack.home))
                 console.say("Ctrl-C stops it.")
                 ready = True

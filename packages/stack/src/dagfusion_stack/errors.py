@@ -28,6 +28,10 @@ class MissingBinaryError(StackError):
     """A program that a package should have installed is not there."""
 
 
+class MissingExtraError(StackError):
+    """A library is needed that only an extra of this package installs."""
+
+
 class ServerError(StackError):
     """A server of the stack did not start, or ended by itself."""
 

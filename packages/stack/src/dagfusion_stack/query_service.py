@@ -30,7 +30,13 @@ def require_free(http_port: int, flight_port: int) -> None:
 
 
 def start(
-    home: Home, http_port: int, flight_port: int, environ: Mapping[str, str], *, dagster_url: str
+    home: Home,
+    http_port: int,
+    flight_port: int,
+    environ: Mapping[str, str],
+    *,
+    dagster_url: str,
+    spark: Mapping[str, str],
 ) -> process.Child:
     """Start the service.
 
@@ -40,6 +46,7 @@ def start(
         flight_port: The port of Arrow Flight SQL.
         environ: The environment, with the stack's variables.
         dagster_url: Where Dagster's web interface is, for links.
+        spark: The variables that name the stack's Spark Connect server; none if it has none.
 
     Raises:
         PortBusyError: Something else listens on a port.
@@ -54,8 +61,13 @@ def start(
         [sys.executable, binaries.script("dagfusion-query", "dagfusion"), "serve", *addresses],
         mark=home.path,
         log=home.logs / "query-service.log",
-        environ={**environ, **_limits(os.environ), **own},
+        environ={**environ, **_limits(os.environ), **own, **spark},
     )
+
+
+def tokens_file(home: Home) -> Path:
+    """Return the file of the service's access tokens."""
+    return Path(_limits(os.environ).get("DAGFUSION_TOKENS") or home.service / "tokens.json")
 
 
 def urls(http_port: int, flight_port: int) -> str:

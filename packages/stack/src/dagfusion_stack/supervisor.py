@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FrameType
 
 import psutil
 
 from dagfusion_contract.uri import bucket_url
-from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sockets
+from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sail, sockets
 from dagfusion_stack.errors import PortBusyError, ServerError, StackError
 from dagfusion_stack.home import Home, ServerState
 from dagfusion_stack.restarts import Restarts
@@ -23,6 +24,7 @@ SUPERVISOR_STOP_TIMEOUT_S = 120.0  # of a server at a time
 # First what starts work, then what works, last what it is written to.
 STOP_ORDER = (
     query_service.NAME,
+    sail.NAME,
     dagster.DAEMON,
     dagster.WEBSERVER,
     dagster.CODE_LOCATION,
@@ -94,17 +96,23 @@ class Supervisor:
         self.home.write_env(variables)
         return variables
 
-    def start_all(self) -> None:
+    def start_all(self, *, distributed: bool = False) -> None:
         """Start every server, and tell other processes when all are ready.
 
+        Args:
+            distributed: Whether a Sail server runs statements of the query service, too.
+
         Raises:
+            MissingExtraError: The extra `distributed` is not installed, and is needed.
             PortBusyError: Something else listens on a port that was asked for.
             ServerError: A server did not start.
         """
+        if distributed:
+            sail.require_installed()
         ports.require_free(self.settings.dagster_port, f"the {dagster.WEBSERVER}", "--dagster-port")
         query_service.require_free(self.settings.http_port, self.settings.flight_port)
         variables = self.start_stores()
-        server = self._start_query_service(variables)
+        server = self._start_query_service(variables, self._start_sail(variables) if distributed else {})
         self.start_dagster(variables)
         with self._starting(query_service.NAME):
             server.wait_ready(
@@ -179,12 +187,28 @@ class Supervisor:
             server.stop()
         sweep(self.home)
 
-    def _start_query_service(self, variables: Mapping[str, str]) -> process.Child:
+    def _start_sail(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        """Start the Sail server, and return the variables by which the query service finds it."""
+        launch = partial(
+            sail.launch,
+            self.home,
+            environ=child_environ(os.environ, variables),
+            http_port=self.settings.http_port,
+            token=sail.token(self.home, query_service.tokens_file(self.home)),
+        )
+        with self._starting(sail.NAME):
+            child, port = sail.start(launch)
+            url = sail.url(port)
+            # On its port again, because the query service has its URL.
+            self._started(Server(child, child.stop, url, lambda: _child_server(lambda: launch(port), url)))
+        return sail.of_service(port)
+
+    def _start_query_service(self, variables: Mapping[str, str], spark: Mapping[str, str]) -> process.Child:
         http, flight = self.settings.http_port, self.settings.flight_port
         dagster_url = f"http://localhost:{self.settings.dagster_port}"
         environ = child_environ(os.environ, variables)
         return self._launched(
-            lambda: query_service.start(self.home, http, flight, environ, dagster_url=dagster_url),
+            lambda: query_service.start(self.home, http, flight, environ, dagster_url=dagster_url, spark=spark),
             query_service.urls(http, flight),
         )
 

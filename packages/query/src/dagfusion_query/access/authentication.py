@@ -50,6 +50,8 @@ class Token:
         grants: What it may read.
         expires: When it ends by itself; None for never.
         revoked: When it was revoked; None while it was not.
+        is_internal: True for a token of a program that belongs to the service, such as the local stack's Sail server.
+            It does not end the access without a token.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Token:
     created: datetime
     expires: datetime | None = None
     revoked: datetime | None = None
+    is_internal: bool = False
 
     def is_active(self, now: datetime) -> bool:
         """Return True if it is neither revoked nor expired."""
@@ -78,8 +81,16 @@ class Tokens:
         self._read: tuple[tuple[int, ...] | None, dict[str, Token]] = (None, {})
         self._were_there = False
 
-    def create(self, name: str, grants: Iterable[str], expires_at: datetime | None = None) -> str:
+    def create(
+        self, name: str, grants: Iterable[str], expires_at: datetime | None = None, *, is_internal: bool = False
+    ) -> str:
         """Add a token and return its secret, which is not stored.
+
+        Args:
+            name: The user.
+            grants: What it may read.
+            expires_at: When it ends by itself; None for never.
+            is_internal: As in `Token`.
 
         Raises:
             SettingsError: The name or a grant is not one, the name is taken, or the file cannot be read or written.
@@ -97,7 +108,7 @@ class Tokens:
                 raise SettingsError(f"there is a token {name} already: revoke it first, or choose another name")
             id_ = secrets.token_hex(6)
             secret = f"dft_{id_}_{secrets.token_urlsafe(32)}"
-            tokens[id_] = Token(id_, name, _digest(secret), granted, now, expires_at)
+            tokens[id_] = Token(id_, name, _digest(secret), granted, now, expires_at, is_internal=is_internal)
         return secret
 
     def list(self) -> Sequence[Token]:
@@ -111,10 +122,12 @@ class Tokens:
     def exist(self) -> bool:
         """Return True once the file has a token, revoked and expired ones included, also if it is removed later.
 
+        Internal tokens do not count.
+
         Raises:
             SettingsError: The file cannot be read.
         """
-        self._were_there = self._were_there or bool(self._current())
+        self._were_there = self._were_there or not all(token.is_internal for token in self._current().values())
         return self._were_there
 
     def revoke(self, name_or_id: str) -> Token:
@@ -236,9 +249,12 @@ def _digest(secret: str) -> str:
 def _token(spec: dict[str, Any]) -> Token:
     id_, name, sha256, grants = spec["id"], spec["name"], spec["sha256"], tuple(spec["grants"])
     created, expires, revoked = (_moment(spec[moment]) for moment in ("created", "expires", "revoked"))
+    is_internal = spec.get("is_internal", False)
     if created is None or not all(isinstance(text, str) for text in (id_, name, sha256, *grants)):
         raise TypeError
-    return Token(id_, name, sha256, grants, created, expires, revoked)
+    if not isinstance(is_internal, bool):
+        raise TypeError
+    return Token(id_, name, sha256, grants, created, expires, revoked, is_internal)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -4,6 +4,7 @@ Results go to stdout and all else to stderr; the exit code is 1 for a failed sta
 Ctrl-C. The commands import their libraries when they run, so that `--help` and the shell's completion are fast.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,9 +41,10 @@ from dagfusion_query.cli.options import (
     opened,
     read_parameters,
 )
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError
 from dagfusion_query.interpreter import end_abandoned, import_without_pandas, interruptibly, uncollected
-from dagfusion_query.settings import SERVICE_URL, is_service_url
+from dagfusion_query.settings import SERVICE_URL, is_service_url, stack_service
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,6 +116,8 @@ def sql(
         chosen = chosen_format(form, path)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if engine == EngineChoice.spark and not (event_log or environment or url):
+        url = stack_service(os.environ)  # an embedded connection has no such engine
     with opened(path) as out, _connect(event_log, environment, url, token) as connection, warnings.catch_warnings():
         from dagfusion_query.abstract_connection import LeftOutWarning  # noqa: PLC0415  # imports pyarrow
 

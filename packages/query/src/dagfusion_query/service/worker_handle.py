@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum, auto
 
 from dagfusion_query.documents.query_documents import Failure
-from dagfusion_query.errors import InternalError, QueryError, WorkerDiedError
+from dagfusion_query.errors import InternalError, QueryError, RemoteEngineError, WorkerDiedError
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.worker_process import WorkerProcess, exit_text
 from dagfusion_query.worker.limits import EXIT_CODE, memory_bytes, out_of_memory
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 TOO_MUCH_MEMORY = "memory"
 STOPPED = "stopped"
 _MALFORMED = "it sent a malformed message"
+_REFERENCE = re.compile(r"\berror [0-9a-f]{8}\b")  # of an error whose reason is for operators only
 _EXIT_S = 1.0  # from the end of a socket to the end of its process
 
 
@@ -318,6 +320,8 @@ class Handle:
                 if isinstance(error, InternalError):  # a fault of this program, which the worker's log describes
                     log = self.process.log().strip()
                     _log.error("a statement failed in worker %d: %s", self.process.pid, log)
+                elif isinstance(error, RemoteEngineError) and (reference := _REFERENCE.search(str(error))):
+                    _log.warning("worker %d: %s", self.process.pid, self.process.log_from(reference[0]))
                 self.release(is_warm=False)
                 raise for_clients(error)
             if message.kind is Kind.end:

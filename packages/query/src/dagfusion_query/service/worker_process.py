@@ -198,6 +198,11 @@ class WorkerProcess:
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
 
+    def log_from(self, text: str) -> str:
+        """Return the end of the process's log, from the last place that has `text` on; all of it if none has."""
+        log = self.log()
+        return log[max(0, log.rfind(text)) :].strip()
+
     @property
     def lacks_memory(self) -> bool:
         """True if the process's log says that there was not enough memory."""
