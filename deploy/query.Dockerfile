@@ -6,15 +6,15 @@ COPY constraints.txt ./
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --constraint constraints.txt uv && python3 -m venv --without-pip /opt/venv
 COPY packages/contract packages/contract
 COPY packages/query packages/query
-# `otel` is for traces, `aws` for secrets in AWS Secrets Manager and for `dagfusion doctor`.
-ARG EXTRAS=server,aws,otel
+# `otel` is for traces, `aws` for secrets in AWS Secrets Manager and for `dagfusion doctor`, `spark` for a Spark Connect server.
+ARG EXTRAS=server,aws,otel,spark
 RUN VIRTUAL_ENV=/opt/venv /opt/uv/bin/uv pip install --no-cache --compile-bytecode --constraints constraints.txt \
       --build-constraints constraints.txt ./packages/contract "./packages/query[${EXTRAS}]"
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/venv /opt/venv
 COPY deploy/query-entry.sh /usr/local/bin/query-entry.sh
-RUN useradd --system --uid 10001 dagfusion && install -d -m 700 -o dagfusion -g dagfusion /var/lib/dagfusion
+RUN useradd --system --uid 10001 dagfusion && install -d -m 700 -o dagfusion -g dagfusion /run/dagfusion && install -d -m 700 -o dagfusion -g dagfusion /var/lib/dagfusion
 # All that is written lies in one folder, so that the rest of the file system can be read-only.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/var/lib/dagfusion TMPDIR=/var/lib/dagfusion/tmp \
     DAGFUSION_STATE_DIR=/var/lib/dagfusion/state

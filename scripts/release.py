@@ -30,6 +30,7 @@ PYTHON_IMAGE = "python:3.13.18-slim"
 # The name of each image below the prefix, its Dockerfile, and its build arguments.
 IMAGES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "query": ("deploy/query.Dockerfile", {}),
+    "sail": ("deploy/sail.Dockerfile", {}),
     "dagster": ("deploy/Dockerfile", {}),
     "dagster-ecs": ("deploy/Dockerfile", {"INSTANCE": "deploy/aws/dagster.yaml"}),
     "dagster-k8s": ("deploy/Dockerfile", {"PACKAGES": "dagster-k8s"}),

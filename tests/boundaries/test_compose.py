@@ -56,7 +56,7 @@ def test_nothing_keeps_the_service_from_starting(
     root: Path, services: Mapping[str, Any], config: Config, tmp_path: Path
 ) -> None:
     service_process.check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
-    [volume] = services["query"]["volumes"]
+    volume = next(one for one in services["query"]["volumes"] if one.startswith("query:"))
     assert str(config.state_dir.parent) == volume.split(":")[1]
     dockerfile = (root / "deploy" / "query.Dockerfile").read_text()
     assert f"DAGFUSION_STATE_DIR={STATE}\n" in dockerfile
@@ -99,6 +99,7 @@ IMAGES = {
         "dagster-webserver",
     },
     "query.Dockerfile": {"./packages/contract", '"./packages/query[${EXTRAS}]"'},
+    "sail.Dockerfile": {"pysail", "deploy/sail-entry.sh"},
 }
 
 
@@ -121,4 +122,5 @@ def test_each_program_is_in_the_image_that_runs_it(services: Mapping[str, Any]) 
         "webserver": "dagster-webserver",
         "daemon": "dagster-daemon",
         "query": "dagfusion",
+        "sail": "sail",
     }

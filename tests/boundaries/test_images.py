@@ -37,7 +37,13 @@ def test_ci_builds_the_python_of_compose(root: Path) -> None:
 def test_the_query_image_has_what_its_extras_need(root: Path) -> None:
     [extras] = re.findall(r"^ARG EXTRAS=(.+)$", (root / "deploy/query.Dockerfile").read_text(), re.MULTILINE)
     installed = closure("dagfusion-query", extras.split(","))
-    assert {"boto3", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk", "uvicorn"} <= installed.keys()
+    assert {
+        "boto3",
+        "grpcio",
+        "opentelemetry-exporter-otlp-proto-http",
+        "opentelemetry-sdk",
+        "uvicorn",
+    } <= installed.keys()
     assert [name for name in installed if name.startswith(("dagster", "polars", "pandas"))] == []
 
 
