@@ -1,0 +1,69 @@
+"""Daft, unmodified and in an environment of its own, gives DagFusion's answers: it needs an older pyarrow."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import obstore
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagfusion_pipeline import PartitionedS3ParquetIOManager
+from tests.pipeline.written import key_range
+from tests.query.doors.iceberg.lake import Lake, rows_of
+from tests.query.doors.iceberg.test_clients import HOSTILE, partition, raw
+
+LIBRARIES = ("daft==0.7.26", "pyarrow<26", "pyiceberg==0.12.0")
+PLACE = "place"
+Read = Callable[[str, Sequence[str]], list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def daft(lake: Lake, tmp_path: Path, processes: None, long: None) -> Read:  # noqa: ARG001  # it starts some
+    """Read columns of a table with Daft."""
+    options = ["--quiet", "--no-project", "--isolated", "--python", sys.executable]
+    program = ["uv", "run", *options, *(part for name in LIBRARIES for part in ("--with", name)), "python"]
+
+    def read(table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        found = tmp_path / "rows.arrow"
+        command = [*program, str(Path(__file__).with_name("daft_rows.py")), str(found), lake.url, table, *columns]
+        variables = {name: value for name, value in lake.variables.items() if name.startswith("AWS_")}
+        done = subprocess.run(command, env=os.environ | variables, text=True, capture_output=True, check=False)  # noqa: S603
+        assert done.returncode == 0, done.stderr
+        with pa.ipc.open_file(found) as reader:
+            return rows_of(reader.read_all())
+
+    return read
+
+
+def test_daft_reads_objects_with_ids(lake: Lake, s3_fields: dict[str, Any], name: str, daft: Read) -> None:
+    """Hostile values, a NULL partition, a rewrite, and columns that are added, widened and dropped."""
+    options: dict[str, Any] = {"field_ids": True, "partition_columns_in_files": True}
+    manager = PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", **options)
+    frames: list[pl.DataFrame] = []
+
+    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*HOSTILE]), metadata={"partition_expr": PLACE})
+    def made() -> pl.DataFrame:
+        return frames[-1]
+
+    frames.append(pl.DataFrame({PLACE: HOSTILE, "gone": 1, "n": range(10)}, schema_overrides={"n": pl.Int32}))
+    lake.materialize(made, manager, tags=key_range(HOSTILE[0], HOSTILE[-1]))
+    frames.append(pl.DataFrame({PLACE: ["a/b"], "n": [2**40], "more": ["é"]}))
+    lake.materialize(made, manager, partition_key="a/b")
+
+    table, columns = f"uat_default.{name}", [PLACE, "n", "more", "gone"]
+    written = obstore.get(lake.store, obstore.list(lake.store, f"iceberg/{name}").collect()[0]["path"])
+    schema = pq.read_schema(pa.BufferReader(written.bytes()))
+    nowhere = pa.Table.from_pylist([{PLACE: None, "n": 7}], schema)
+    lake.report(name, "none", {**raw(lake, name, nowhere), "partition": [partition(PLACE, None)]})
+
+    expected = rows_of(lake.own(f"SELECT {', '.join(columns)} FROM {table}"))
+    assert {row[0] for row in expected} == {*HOSTILE, None}
+    assert ("a/b", 2**40, "é", None) in expected
+    assert daft(table, columns) == expected
