@@ -23,6 +23,7 @@ LEAST: Values = {
     "tokensSecret": {"name": "tokens"},
     "tlsSecret": {"name": "certificate"},
 }
+EXTRA_EGRESS: Values = {"ports": [{"protocol": "TCP", "port": 50051}], "to": [{"podSelector": {}}]}
 MOST: Values = {
     **LEAST,
     "environment": "prod",
@@ -30,7 +31,11 @@ MOST: Values = {
     "autoscaling": {"enabled": True},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "tokenSecret": {"name": "metrics"}},
     "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/query"}},
-    "networkPolicy": {"clients": [{"podSelector": {"matchLabels": {"app": "bi"}}}], "egressCidrs": ["10.0.0.0/8"]},
+    "networkPolicy": {
+        "clients": [{"podSelector": {"matchLabels": {"app": "bi"}}}],
+        "egressCidrs": ["10.0.0.0/8"],
+        "extraEgress": [EXTRA_EGRESS],
+    },
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
     "tolerations": [{"key": "queries", "operator": "Exists"}],
     "imagePullSecrets": [{"name": "registry"}],
@@ -98,6 +103,12 @@ def test_a_misspelt_field_of_the_pod_monitor_is_refused(rendered: Mapping[str, D
     assert f'"{old}": ' in text
     with pytest.raises(jsonschema.ValidationError):
         pod_monitor.validate(json.loads(text.replace(f'"{old}": ', f'"{old}s": ')))
+
+
+def test_rules_of_egress_can_be_added(rendered: Mapping[str, Documents]) -> None:
+    least, most = (only(rendered[values], "NetworkPolicy")["spec"]["egress"] for values in ("least", "most"))
+    assert most[-1] == EXTRA_EGRESS
+    assert len(most) == len(least) + 1
 
 
 def test_an_event_log_in_aws_secrets_manager_needs_no_password(rendered: Mapping[str, Documents]) -> None:

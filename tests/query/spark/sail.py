@@ -31,11 +31,13 @@ class Cluster:
     Attributes:
         remote: The URL of its Spark Connect server.
         workers: The processes of the workers that were started so far.
+        pods: Their pods.
     """
 
     def __init__(self, remote: str, variables: Mapping[str, str], log: Path) -> None:
         self.remote, self._variables, self._log = remote, variables, log
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.pods: list[Mapping[str, Any]] = []
         self.server: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
@@ -46,6 +48,7 @@ class Cluster:
 
     def start_worker(self, pod: Mapping[str, Any]) -> None:
         """Start the worker of a pod."""
+        self.pods.append(pod)
         [container] = pod["spec"]["containers"]
         given = {one["name"]: str(one.get("value") or _LOCALHOST) for one in container["env"]}
         self.workers.append(self.start(*container["args"], **given))
