@@ -113,6 +113,16 @@ def test_a_choice_is_checked_wherever_it_is_said(tmp_path: Path, monkeypatch: py
         read("service", "anonymous")
 
 
+def test_the_refusal_of_a_secret_does_not_have_it() -> None:
+    kinds = (ServiceSettings, Settings, ClientSettings)
+    fields = [one for kind in kinds for one in declared(kind) if not one.repr and one.metadata["accepts"]]
+    assert [one.name for one in fields] == ["spark_remote"]
+    for field in fields:
+        with pytest.raises(SettingsError, match=f"^{field.metadata['variable']} must be ") as refused:
+            read(field.metadata["section"], field.name, {field.metadata["variable"]: "http://host/;token=hidden"})
+        assert "hidden" not in str(refused.value)
+
+
 @pytest.mark.parametrize("kind", [ClientSettings, ConfigSettings])
 def test_what_only_variables_say_is_read(kind: Any) -> None:
     values = {field.name: SAID.get(field.name, field.name) for field in declared(kind)}

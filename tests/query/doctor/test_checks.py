@@ -117,6 +117,16 @@ def test_access_without_a_token(anonymous: str, faults: Any) -> None:
     assert names(check_service(ServiceSettings(anonymous=anonymous))) == (["open_access"] if faults else [])
 
 
+@pytest.mark.parametrize(
+    ("remote", "faults"),
+    [("sc://s:1/;token=hidden", ["plain_secret"]), ("sc://s:1", []), ("secretsmanager://spark#token=", [])],
+)
+def test_a_token_of_spark_in_the_clear(remote: str, faults: list[str]) -> None:
+    found = list(check_service(ServiceSettings(spark_remote=remote)))
+    assert names(found) == faults
+    assert "hidden" not in str(found)
+
+
 def environment(name: str, **settings: Any) -> EnvironmentConfig:
     return EnvironmentConfig(name, Settings(environment=name, **settings), None, None, ())
 

@@ -1,6 +1,7 @@
 """The client of Spark Connect and the batches of its results, over a server in this process."""
 
 import asyncio
+import json
 import re
 import threading
 import time
@@ -13,11 +14,14 @@ import grpc
 import pyarrow as pa
 import pytest
 
+from dagfusion_contract.secret_reference import SecretValues
+from dagfusion_query import secrets_manager
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
     RemoteEngineError,
     RemoteEngineUnavailableError,
+    SettingsError,
     StaleObjectError,
 )
 from dagfusion_query.service.spark_tables import SparkTables
@@ -105,6 +109,24 @@ def taken(batches: SparkBatches) -> list[Any]:
 
 def batches_of(statement: SparkStatement, check: Callable[[], float] = lambda: 0.5) -> SparkBatches:
     return SparkBatches(statement, SCHEMA, [], ["7-ab"], check)
+
+
+@pytest.mark.parametrize(("text", "target"), [("sc://spark:7/;token=t", "spark:7"), ("http://hidden", None)])
+def test_the_url_of_a_server_can_be_in_a_secret(monkeypatch: pytest.MonkeyPatch, text: str, target: str | None) -> None:
+    class Client:
+        def get_secret_value(self, **_: str) -> dict[str, str]:
+            return {"SecretString": json.dumps({"url": text})}
+
+    monkeypatch.setattr(secrets_manager, "SECRETS", SecretValues(lambda _: Client()))
+    session = SparkSession("secretsmanager://prod/spark#url", "s")
+    if target is not None:
+        statement = SparkStatement(session, OPERATION, "SELECT 1")
+        statement.close()
+        assert statement._address.target == target
+        return
+    with pytest.raises(SettingsError, match="must be a URL such as sc://host:15002") as refused:
+        SparkStatement(session, OPERATION, "SELECT 1")
+    assert "hidden" not in str(refused.value)
 
 
 def test_a_result_is_read_to_its_end() -> None:

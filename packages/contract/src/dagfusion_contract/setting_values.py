@@ -63,15 +63,16 @@ class SettingReader:
         if bool(one[1]) != bool(other[1]):
             raise self.error(f"{one[0]} and {other[0]} must be set together, got only one")
 
-    def refusal(self, where: str, requirement: str, value: object) -> Exception:
+    def refusal(self, where: str, requirement: str, value: object, *, is_secret: bool = False) -> Exception:
         """Return the error for a value that a setting cannot have.
 
         Args:
             where: What the message calls the setting.
             requirement: What it can have: the rest of a sentence with "must be".
             value: As it was written. If it may have a password, the message leaves it out; if it is long, it is cut.
+            is_secret: Whether the setting is one, so that the message leaves the value out.
         """
-        if "@" in str(value):
+        if is_secret or "@" in str(value):
             return self.error(f"{where} must be {requirement}")
         is_long = isinstance(value, str) and len(value) > _LONGEST_ECHO
         shown = f"{str(value)[:_LONGEST_ECHO]}..." if is_long else value
@@ -82,7 +83,7 @@ class SettingReader:
         if choices and text not in choices:
             raise self.refusal(where, f"one of {', '.join(choices)}", text)
         if accepts is not None and not accepts(text):
-            raise self.refusal(where, field.metadata["requirement"], text)
+            raise self.refusal(where, field.metadata["requirement"], text, is_secret=not field.repr)
         return text
 
     def _number(self, field: "Field[Any]", kind: type[int | float], where: str, value: Any) -> int | float:

@@ -1,10 +1,12 @@
 """The engine that runs a statement, as callers choose it. Pure."""
 
+import re
 from enum import StrEnum
 
 from dagfusion_query.errors import EngineChoiceError
 
 _SHOWN = 100
+_SPARK_URL = re.compile(r"sc://[^/\s]+(/\S*)?")
 
 
 class EngineChoice(StrEnum):
@@ -13,6 +15,15 @@ class EngineChoice(StrEnum):
     local = "local"  # a worker
     spark = "spark"  # the Spark Connect server
     auto = "auto"  # by the bytes that the statement's files have
+
+
+def is_spark_url(text: str) -> bool:
+    """Return True for the URL of a Spark Connect server.
+
+    >>> is_spark_url("sc://host:443/;use_ssl=true"), is_spark_url("http://host")
+    (True, False)
+    """
+    return _SPARK_URL.fullmatch(text) is not None
 
 
 def read_engine(text: str) -> EngineChoice:

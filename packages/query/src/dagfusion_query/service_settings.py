@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagfusion_contract.environments import StoreSettings, check_store, is_server
+from dagfusion_contract.secret_reference import is_reference
 from dagfusion_contract.setting_declarations import (
     declaration,
     declared,
@@ -15,13 +16,12 @@ from dagfusion_contract.setting_declarations import (
     setting_of_environment,
 )
 from dagfusion_contract.uri import is_folder
-from dagfusion_query.engine_choice import EngineChoice
+from dagfusion_query.engine_choice import EngineChoice, is_spark_url
 from dagfusion_query.settings import READER, Settings
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
-_SPARK = re.compile(r"sc://[^/\s]+(/\S*)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _NAME = re.compile(r"\*|[^\s.*]+(\.(\*|[^\s.*]+))?")  # as in grants
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
@@ -37,8 +37,8 @@ def _are_names(text: str) -> bool:
     return all(_NAME.fullmatch(name.strip()) for name in text.split(","))
 
 
-def _is_spark(url: str) -> bool:
-    return _SPARK.fullmatch(url) is not None
+def _is_spark(text: str) -> bool:
+    return is_reference(text) or is_spark_url(text)
 
 
 def _is_folder(uri: str) -> bool:
@@ -301,7 +301,8 @@ class ServiceSettings:
     spark_remote: str | None = setting(
         "DAGFUSION_SPARK_REMOTE",
         None,
-        "The Spark Connect server, such as `sc://host:15002` or `sc://host:443/;use_ssl=true;token=...`.",
+        "The Spark Connect server, such as `sc://host:15002` or `sc://host:443/;use_ssl=true;token=...`, or "
+        "`secretsmanager://name#key` for such a URL in AWS Secrets Manager.",
         section="service",
         is_secret=True,
         shown="none: statements run in the workers",

@@ -65,6 +65,13 @@ def check_service(settings: ServiceSettings) -> Iterator[Fault]:
             f"it is {settings.anonymous}: requests without a token can read all tables",
             "set it to never, and create tokens with `dagfusion token create`",
         )
+    if "token=" in (settings.spark_remote or "") and not is_reference(settings.spark_remote):
+        yield Fault(
+            "plain_secret",
+            "DAGFUSION_SPARK_REMOTE",
+            "it has a token in the clear",
+            "use secretsmanager://name#key for the URL",
+        )
 
 
 def check_environment(config: EnvironmentConfig) -> Iterator[Fault]:

@@ -85,7 +85,7 @@ class Service:
             spark=_spark_server(s),
         )
         secrets = {secret for e in config.environments for secret in _secrets(e.settings)}
-        secrets |= {s.spark_remote} if s.spark_remote else set()
+        secrets |= {s.spark_remote} if s.spark_remote and not is_reference(s.spark_remote) else set()
         self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, s.cancel_grace_s, secrets)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)

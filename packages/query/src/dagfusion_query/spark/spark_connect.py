@@ -15,7 +15,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from dagfusion_query.errors import RemoteEngineError, RemoteEngineUnavailableError, needs
+from dagfusion_query.engine_choice import is_spark_url
+from dagfusion_query.errors import RemoteEngineError, RemoteEngineUnavailableError, SettingsError, needs
+from dagfusion_query.secrets_manager import resolved
 from dagfusion_query.wire import children, fields, message, uint
 
 with needs("spark", "the Spark engine"):
@@ -64,12 +66,25 @@ class SparkSession:
     """A session of a server. All workers of a service share it.
 
     Attributes:
-        url: The server.
+        url: The server; or a reference to a secret that has its URL.
         id: A UUID.
     """
 
     url: str
     id: str
+
+
+def _url(session: SparkSession) -> str:
+    """Return the URL of a session's server, that of a secret as it is now.
+
+    Raises:
+        SecretUnavailableError: The secret cannot be read.
+        SettingsError: It has no such URL.
+    """
+    url = resolved(session.url) or ""
+    if not is_spark_url(url):
+        raise SettingsError("the secret that DAGFUSION_SPARK_REMOTE names must be a URL such as sc://host:15002")
+    return url
 
 
 class SparkStatement:
@@ -82,7 +97,7 @@ class SparkStatement:
     """
 
     def __init__(self, session: SparkSession, operation: str, sql: str) -> None:
-        self._address, self._operation = SparkAddress.read(session.url), operation
+        self._address, self._operation = SparkAddress.read(_url(session)), operation
         self._session, self._sql = session.id, sql
         self._channel = self._connect()
         self._is_cancelled = False

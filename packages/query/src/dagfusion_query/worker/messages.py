@@ -215,7 +215,7 @@ class SparkServer:
     """The Spark Connect server of a service.
 
     Attributes:
-        url: `sc://host:port`, with its options.
+        url: `sc://host:port`, with its options; or a reference to a secret that has it.
         catalog: The name of the service's Iceberg catalog there.
         session: The id of the session that all workers share.
     """
