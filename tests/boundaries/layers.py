@@ -138,6 +138,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
     "dagfusion_reference": ("defs", "definitions"),
     "dagfusion_stack": (
         "errors",
+        "http_probe",
         "ports",
         "settings",
         "binaries",

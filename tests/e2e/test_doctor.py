@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dagfusion_query.cli.main import app
 from dagfusion_query.config import EnvironmentConfig, read_config
 from dagfusion_query.doctor.examination import Scope, examine
+from tests.doctest.documents import ROOT, blocks
 from tests.e2e.doctor_faults import AT_ONCE, FAULTS, READER, World, administer
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import Services
@@ -41,7 +42,7 @@ def world(
         administer(deployment)
         with psycopg.connect(deployment.event_log, autocommit=True) as connection:
             connection.execute(f"create role {READER} login password 'doctor-password'".encode())
-            connection.execute(f"grant select on all tables in schema public to {READER}".encode())
+            connection.execute(documented_grant().encode())
         toml = folder / "dagfusion.toml"
         toml.write_text(
             '[service]\nanonymous = "never"\n\n[environments.uat]\n'
@@ -53,6 +54,13 @@ def world(
         with psycopg.connect(deployment.event_log, autocommit=True) as connection:
             connection.execute(f"drop owned by {READER}".encode())
             connection.execute(f"drop role {READER}".encode())
+
+
+def documented_grant() -> str:
+    """The rights that the guide gives the reader of the event log, and no more."""
+    sql = (block.code for block in blocks(ROOT / "docs/how-to/deployment.md") if block.language == "sql")
+    [grant] = [line for code in sql for line in code.splitlines() if line.startswith("GRANT SELECT")]
+    return grant.replace("dagfusion_reader", READER)
 
 
 def secret(deployment: Lake) -> str:

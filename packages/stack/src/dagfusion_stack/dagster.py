@@ -5,15 +5,13 @@ import os
 import signal
 import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from dagfusion_stack import binaries, ports, process, sockets
+from dagfusion_stack import binaries, http_probe, ports, process, sockets
 from dagfusion_stack.home import Home, write_private
 
 CODE_LOCATION = "code location"
@@ -146,17 +144,8 @@ def daemon_answers(port: int) -> bool:
 
 
 def _request(port: int, path: str, body: Mapping[str, str] | None = None) -> Any:
-    request = urllib.request.Request(
-        f"http://{ports.LOOPBACK}:{port}/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=10) as response:
-            return json.load(response)
-    except (urllib.error.URLError, OSError):
-        return None
+    found = http_probe.content(f"http://{ports.LOOPBACK}:{port}/{path}", timeout_s=10, body=body)
+    return None if found is None else json.loads(found)
 
 
 def _code_socket(home: Home) -> Path:

@@ -8,8 +8,6 @@ import contextlib
 import json
 import os
 import secrets
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +18,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from dagfusion_contract.environments import LOCAL, default_region
-from dagfusion_stack import binaries, ports, process
+from dagfusion_stack import binaries, http_probe, ports, process
 from dagfusion_stack.errors import ServerError
 from dagfusion_stack.home import write_private
 
@@ -246,12 +244,7 @@ def _reads(bucket: S3Store) -> bool:
 
 
 def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=1) as response:
-            return bool(response.status == 200)  # noqa: PLR2004
-    except (urllib.error.URLError, OSError):
-        return False
+    return http_probe.content(url, timeout_s=1) is not None
 
 
 def _environ() -> Mapping[str, str]:

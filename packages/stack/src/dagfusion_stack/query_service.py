@@ -2,8 +2,6 @@
 
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from dagfusion_contract.setting_declarations import as_variables, declaration, d
 from dagfusion_contract.uri import bucket_url
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import Settings as QuerySettings
-from dagfusion_stack import binaries, ports, process
+from dagfusion_stack import binaries, http_probe, ports, process
 from dagfusion_stack.home import Home
 
 NAME = "query service"
@@ -82,12 +80,7 @@ def console_url(http_port: int) -> str:
 
 def answers(http_port: int) -> bool:
     """Return True if the service has its catalog and its workers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://{ports.LOOPBACK}:{http_port}/readyz", timeout=5) as response:
-            return bool(response.status == 200)  # noqa: PLR2004
-    except (urllib.error.URLError, OSError):
-        return False
+    return http_probe.content(f"http://{ports.LOOPBACK}:{http_port}/readyz", timeout_s=5) is not None
 
 
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
