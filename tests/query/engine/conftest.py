@@ -18,11 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from obstore.store import LocalStore
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.object_requests import Missing
+from dagfusion_query.engine.stored_objects import StoredObject
 from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.scan.table_scan import CopiedPart
 from dagfusion_query.settings import Settings
 
 ORGS = ("Silver", "TaxID", "orgs")
@@ -203,3 +207,12 @@ def _json(value: pa.Scalar) -> Any:
         digits = {"s": "seconds", "ms": "milliseconds"}.get(value.type.unit, "microseconds")
         return plain.isoformat(timespec=digits).replace("+00:00", "Z")
     return plain.isoformat() if hasattr(plain, "isoformat") else str(plain)
+
+
+def missing(*sizes: int) -> list[Missing]:
+    """Return the copies of objects of these sizes."""
+    table = Table(
+        ("t",), TableName("local_default", "t"), pa.schema([]), pa.schema([]), "", pa.table({}), environment="local"
+    )
+    objects = [StoredObject(table, str(n), f"s3://lake/{n}", size, "1", None, "") for n, size in enumerate(sizes)]
+    return [Missing(file.uri, file, CopiedPart(0, 0, file.size_bytes)) for file in objects]

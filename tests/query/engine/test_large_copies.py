@@ -24,7 +24,7 @@ from dagfusion_query.engine.plan_metrics import file_openings
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.object_cache import parquet_blocks
-from dagfusion_query.object_cache.copies import Copies
+from dagfusion_query.object_cache.copies import Copies, CopyUse
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
 from dagfusion_query.scan import large_objects, parquet_scan, table_scan
 from tests.e2e.wire import Recorded
@@ -258,9 +258,13 @@ class TestBlocks:
     def test_a_block_with_a_damaged_header_is_removed(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
         """The header of a page has no checksum."""
         lake = by_block()
-        consolidated(lake, tmp_path, change=with_damaged_header)
-        assert lake.rows(SUM) == EXPECTED
-        assert len(copies(lake)) == PARTITIONS, "of small objects"
+        large = consolidated(lake, tmp_path, change=with_damaged_header)
+        lake.put("other", numbers(0, 0))
+        batches = lake.engine.run(lake.prepare(SUM))
+        while (batch := batches.next()) is not None:
+            assert batch.to_pylist() == EXPECTED
+        assert batches.copies == CopyUse(0, large.blocks + PARTITIONS + 1), "also that of both attempts is counted once"
+        assert len(copies(lake)) == PARTITIONS + 1, "of small objects"
 
     def test_a_block_that_cannot_be_removed_costs_time_only(
         self,

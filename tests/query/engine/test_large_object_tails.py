@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.engine import large_object_tails
 from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_tail
-from dagfusion_query.engine.object_requests import _together
+from dagfusion_query.engine.runtime import together
 from dagfusion_query.engine.stored_objects import StoredObject
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
 from tests.query.engine.stored_lake import flipped
@@ -66,7 +66,7 @@ class Making:
 
     async def run(self, concurrency: int) -> None:
         async with asyncio.timeout(60):  # or a deadlock would not end
-            await _together((partial(self._make, number) for number in range(len(self._files))), concurrency)
+            await together((partial(self._make, number) for number in range(len(self._files))), concurrency)
 
     async def _make(self, number: int) -> None:
         file = self._files[number]

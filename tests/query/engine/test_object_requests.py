@@ -93,6 +93,20 @@ def test_copies_that_are_there_and_those_that_are_fetched_are_counted(
     )
 
 
+def test_a_staged_statement_counts_each_copy_once(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    for number in range(3):
+        lake.put(str(number), numbers(number))
+    once = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 2)"
+    prepared = lake.prepare(f"{once} SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 1 = b.x + 1, r")
+    assert prepared.path == "staged"
+    for expected in (CopyUse(0, 3), CopyUse(3, 0)):
+        batches = lake.engine.run(prepared, result_cache=False)
+        while batches.next() is not None:
+            pass
+        assert batches.copies == expected
+
+
 @pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
 class TestReplaced:
     def test_an_object_of_the_same_size_is_not_taken_for_the_one_of_the_event(

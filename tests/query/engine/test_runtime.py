@@ -7,10 +7,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from functools import partial
 
 import pytest
 
-from dagfusion_query.engine.runtime import Loop, Planners
+from dagfusion_query.engine.runtime import Job, Loop, Planners, together
 from dagfusion_query.errors import ConnectionClosedError
 
 ROUNDS = 200
@@ -70,6 +71,63 @@ def test_a_loop_may_be_closed_while_another_thread_submits(complaints: list[str]
         asking.join()
     gc.collect()
     assert complaints == []
+
+
+async def _slow_to_end(ended: list[str], begun: threading.Event | None = None) -> None:
+    try:
+        if begun is not None:
+            begun.set()
+        await _forever()
+    finally:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        ended.append("slow")
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_job_that_is_cancelled_is_awaited_to_its_end(complaints: list[str], *, has_begun: bool) -> None:
+    loop, ended, begun = Loop(), list[str](), threading.Event()
+    job = Job(loop, _slow_to_end(ended, begun))
+    if has_begun:
+        begun.wait()
+    job.cancel()
+    with pytest.raises(CancelledError):
+        job.result()
+    assert ended == (["slow"] if begun.is_set() else [])
+    job.cancel()
+    loop.close()
+    gc.collect()
+    assert complaints == []
+
+
+def test_a_loop_that_is_closed_awaits_what_it_cancels() -> None:
+    loop, ended, begun = Loop(), list[str](), threading.Event()
+    loop.submit(_slow_to_end(ended, begun))
+    begun.wait()
+    loop.close()
+    assert ended == ["slow"]
+
+
+@pytest.mark.parametrize("ends", ["an error", "a cancellation"])
+def test_what_runs_together_ends_together(ends: str) -> None:
+    ended = list[str]()
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async def test() -> None:
+        calls = [partial(_slow_to_end, ended), partial(_slow_to_end, ended)]
+        running = asyncio.ensure_future(together([*calls, fail] if ends == "an error" else calls, 3))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if ends == "a cancellation":
+            running.cancel()
+        with pytest.raises(ValueError if ends == "an error" else asyncio.CancelledError):
+            await running
+        assert ended == ["slow", "slow"]
+
+    asyncio.run(test())
 
 
 def test_planners_that_are_closed_take_no_more() -> None:

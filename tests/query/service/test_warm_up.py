@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,36 +15,31 @@ import pytest
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.query_documents import QueryInfo, ScanStats, State, Stats
-from dagfusion_query.engine.new_objects import new_objects
-from dagfusion_query.errors import QueryCancelledError, QueryError, StaleObjectError, WorkerDiedError
-from dagfusion_query.object_cache.copies import TableFetch, copy_key
-from dagfusion_query.service import warm_up
+from dagfusion_query.documents.query_documents import Failure, QueryInfo, ScanStats, State, Stats
+from dagfusion_query.errors import QueryCancelledError, QueryError, QueryTimeoutError, StaleObjectError, WorkerDiedError
+from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.service import warm_up, worker_handle
 from dagfusion_query.service.service import Service
 from dagfusion_query.service.warm_up import AskedTables, Budget, WarmUp
-from dagfusion_query.service.worker_handle import NeverStarted
+from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import (
-    HEADER,
     Configuration,
     End,
-    EnvironmentSource,
     Fetched,
     Kind,
     Message,
-    Mode,
     NewObjects,
     Statement,
 )
-from dagfusion_query.worker.statements import Statements
 from dagfusion_stack.object_store import ObjectStore
 from tests.e2e.wire import Recorded
 from tests.query.engine.conftest import Lake
 from tests.query.engine.stored_lake import StoredLake, numbers, server, wire
 from tests.query.service.conftest import PublishedCatalogs, Serve, Served
-from tests.query.service.workers import until
+from tests.query.service.workers import FakeProcess, until
 
 __all__ = ["server", "wire"]
 
@@ -64,6 +59,7 @@ def query_over(*tables: str, **stats: Any) -> QueryInfo:
         (query_over("a"), True),
         (query_over("a", files_read=0, path="cache"), True),
         (query_over("a", files_read=0, path="catalog"), False),
+        (query_over("a", path="spark"), False),
         (query_over("b", scans=[ScanStats("b", 1, 1, 1, 1), ScanStats("a", 1, 0, 1, 0)]), False),
         (replace(query_over("a"), state=State.failed), False),
         (replace(query_over("a"), state=State.cancelled), False),
@@ -127,31 +123,6 @@ def sizes(lake: StoredLake) -> dict[str, int]:
     """Return the bytes of each partition's object."""
     (table,) = lake.snapshot.tables.values()
     return dict(zip(table.files["partition_key"].to_pylist(), table.files["size_bytes"].to_pylist(), strict=True))
-
-
-def test_the_newest_small_objects_are_chosen(stored: StoredLake) -> None:
-    ids = [stored.put(name, numbers(0)).event_id for name in "abc"]
-    stored.put("d", numbers(0, 1000))
-    stored.put("a", numbers(5))
-    (table,) = stored.snapshot.tables.values()
-    size = sizes(stored)["a"]
-
-    there = set[str]()
-
-    def chosen(after_event: int, limit_bytes: int = 1 << 20, object_bytes: int = 2 * size) -> list[str | None]:
-        found = new_objects(table, after_event, limit_bytes, object_bytes, there.__contains__)
-        assert {one.key for one in found} == {copy_key("local", one.file.uri, str(one.file.etag)) for one in found}
-        assert all(one.part.size_bytes == one.file.size_bytes for one in found)
-        return [one.file.partition for one in found]
-
-    assert chosen(0) == ["a", "c", "b"]
-    assert chosen(0, object_bytes=1 << 20) == ["a", "d", "c", "b"]
-    assert chosen(ids[1]) == ["a", "c"]
-    assert chosen(ids[2]) == ["a"]
-    assert chosen(0, limit_bytes=2 * size) == ["a", "c"]
-    assert chosen(0, limit_bytes=size - 1) == chosen(max(ids) + 2) == []
-    there |= {one.key for one in new_objects(table, ids[1], 1 << 20, 2 * size, there.__contains__)[:1]}
-    assert chosen(0, limit_bytes=2 * size) == ["c", "b"], "what is there takes nothing of the limit"
 
 
 def counted(served: Served, name: str, labels: str = "") -> float:
@@ -257,6 +228,13 @@ def published(lake: Lake, *keys: str) -> Iterator[tuple[PublishedCatalogs, Asked
 
 FETCH = TableFetch("local_default.b", 2, 30, 0.1, 0.2)
 DATA = Message(Kind.data, orjson.loads(codec.encode(Fetched([FETCH], ["it is gone"]))))
+
+
+def coming(size_bytes: int) -> Message:
+    """Return the message before so many bytes are fetched."""
+    return Message(Kind.data, orjson.loads(codec.encode(Fetched(coming_bytes=size_bytes))))
+
+
 END = Message(Kind.end, orjson.loads(codec.encode(End())))
 
 
@@ -310,53 +288,47 @@ def test_a_fetch_that_a_query_stops_is_tried_again_within_the_budget(tmp_path: P
     assert (third.after_event, [one.limit_bytes for one in worker.wanted]) == (first.after_event, [100, 70, 40])
 
 
-@pytest.mark.usefixtures("heavy")
-def test_a_worker_skips_objects_that_cannot_be_copied(stored: StoredLake, wire: Recorded, tmp_path: Path) -> None:
-    now = datetime.now(UTC)
-    settings = replace(stored.settings, object_cache_dir=str(tmp_path / "copies"), archived_after_days=30)
-    stored.put("old", numbers(0), modified=(now - timedelta(days=40)).isoformat().replace("+00:00", "Z"))
-    for name in [*"abcdefghi"]:
-        stored.put(name, numbers(0))
-    stored.put("a", numbers(7, 5), logged=False)
-    catalogs = PublishedCatalogs(tmp_path / "served")
-    catalogs.publish(stored.snapshot)
-    state = catalogs.states()["local"]
-    source = EnvironmentSource(folder=str(state.folder), generation=state.snapshot.generation)
-    configuration = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": settings}, environments={})
-    statement = Statement(
-        id="1",
-        sql="",
-        mode=Mode.fetch,
-        environments={"local": source},
-        grants=["*"],
-        limit_rows=0,
-        limit_bytes=0,
-        new_objects=NewObjects(table="local_default.t", after_event=0, limit_bytes=1 << 20),
-    )
-    statements = Statements(configuration, lambda _: None)
+@pytest.mark.parametrize("error", [QueryCancelledError("a query waits"), QueryTimeoutError("it took too long")])
+def test_what_a_stopped_fetch_has_fetched_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: QueryError
+) -> None:
+    monkeypatch.setattr(worker_handle, "WorkerProcess", FakeProcess)
+    monkeypatch.setattr(FakeProcess, "is_ready", True)
+    fetched, budget, released = list[TableFetch](), Budget(100), list[Handle]()
+    cancelled = Message(Kind.failed, orjson.loads(codec.encode(Failure.of(QueryCancelledError("cancelled")))))
 
-    def run() -> tuple[Kind, list[Fetched]]:
-        sent: list[Any] = []
-        wire.requests.clear()
-        statements.run(
-            Message(Kind.statement, orjson.loads(codec.encode(statement))), lambda *messages: sent.extend(messages)
-        )
-        heads = [Message(Kind(one[:1]), orjson.loads(one[HEADER.size :])) for [one] in sent]
-        return heads[-1].kind, [head.read(Fetched) for head in heads[:-1]]
+    async def test() -> None:
+        worker = Handle(lambda worker, _: released.append(worker), lambda _: None, 30.0, 1 << 30)
+        process = cast("FakeProcess", worker.process)
+        await worker.start(Configuration(folders=[], memory_bytes=1, settings={}, environments={}))
+        worker.lease()
+        environments = cast("Environments", PublishedCatalogs(tmp_path))
+        warm = WarmUp(AskedTables(1), budget, environments, cast("Pool", None), fetched.append)
+        wanted = NewObjects(table="local_default.b", after_event=0, limit_bytes=100)
+        fetching = asyncio.create_task(warm._fetch(worker, wanted))
+        await until(lambda: Kind.statement in process.told)
+        worker.stop(error)
+        process.say(DATA, coming(40), DATA, cancelled)
+        assert await fetching is isinstance(error, QueryTimeoutError), "it is tried again after a query"
 
-    try:
-        kind, groups = run()
-        assert kind is Kind.end
-        assert [fetch.requests for group in groups for fetch in group.fetches] == [8, 1]
-        assert len(wire.requests) == 9, "not of the archived object"
-        [skipped] = [text for group in groups for text in group.skipped]
-        assert "p=a/data.parquet" in skipped
-        assert "has changed since its event was logged" in skipped
-        assert sum(fetch.bytes for group in groups for fetch in group.fetches) == 8 * sizes(stored)["b"]
-        kind, groups = run()
-        assert (kind, len(wire.requests), [len(group.skipped) for group in groups]) == (Kind.end, 1, [1])
-    finally:
-        statements._engine.close()
+    asyncio.run(test())
+    assert (fetched, budget.left(), len(released)) == ([FETCH, FETCH], 100 - 2 * FETCH.bytes, 1)
+
+
+def test_a_fetch_whose_worker_dies_counts_as_much_as_it_may_have_fetched(tmp_path: Path) -> None:
+    worker, budget = Script(coming(20), DATA, coming(40), WorkerDiedError("it crashed")), Budget(100)
+
+    async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
+        warm = WarmUp(asked, budget, cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
+        await warm.step()
+        lake.write(("a",), numbers(1))
+        catalogs.publish(lake.snapshot)
+        await warm.step()
+
+    lake = Lake(tmp_path)
+    with published(lake, "a") as (catalogs, asked):
+        asyncio.run(test(catalogs, asked, lake))
+    assert budget.left() == 100 - FETCH.bytes - 40
 
 
 def test_without_local_copies_the_setting_has_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

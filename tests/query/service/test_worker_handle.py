@@ -1,9 +1,8 @@
-"""One worker and its statement, over a process that is written here: what its query gets, and when it is given back."""
+"""A worker and its statement, over a process that is written here: what its query gets, and when it is given back."""
 
 import asyncio
-import os
-import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -21,58 +20,15 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.service import worker_handle
 from dagfusion_query.service.worker_handle import TOO_MUCH_MEMORY, Handle, NeverStarted, WorkerState
-from dagfusion_query.worker.messages import Configuration, Kind, Message, Phase, ProtocolError, Statement
-from tests.query.service.workers import until
+from dagfusion_query.service.worker_pool import Pool
+from dagfusion_query.worker.messages import Configuration, Kind, Message, Mode, Phase, Statement
+from tests.query.service.workers import FakeProcess, until
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1, settings={}, environments={})
 STATEMENT = Statement(id="1", sql="SELECT 1", limit_rows=1, limit_bytes=1, environments={}, grants=["*"])
 READY, PLANNED, DATA, END = (Message(kind) for kind in (Kind.ready, Kind.planned, Kind.data, Kind.end))
 FAILED = Message(Kind.failed, orjson.loads(codec.encode(Failure.of(PlanError("no such column")))))
 CANCELLED = QueryCancelledError("by the test")
-
-
-class FakeProcess:
-    """A process that sends what a test lets it send."""
-
-    def __init__(self, ended: Callable[[int], None], _secrets: object) -> None:
-        self._ended, self._queue = ended, asyncio.Queue[Message | None]()
-        self.pid, self.phase, self.lacks_memory = os.getpid(), Phase.idle, False
-        self.exited = asyncio.get_running_loop().create_future()
-        self.told: list[Kind] = []
-        self.is_closed = self.is_malformed = False
-
-    def say(self, *messages: Message | None) -> None:
-        for message in messages:
-            self._queue.put_nowait(message)
-
-    async def send(self, kind: Kind, *_: object) -> None:
-        if self.is_closed:
-            raise BrokenPipeError
-        self.told.append(kind)
-
-    def send_now(self, kind: Kind, _: object) -> None:
-        self.told.append(kind)
-
-    async def receive(self) -> Message | None:
-        if self.is_malformed:
-            raise ProtocolError
-        return await self._queue.get()
-
-    def receive_now(self, kind: Kind) -> Message | None:
-        waiting = self._queue._queue  # type: ignore[attr-defined]
-        return self._queue.get_nowait() if waiting and waiting[0].kind is kind else None
-
-    def kill(self) -> None:
-        self.exit(-signal.SIGKILL)
-
-    def exit(self, code: int) -> None:
-        if not self.exited.done():
-            self._ended(code)
-            self.exited.set_result(code)
-            self.say(None)
-
-    def log(self) -> str:
-        return ""
 
 
 Test = Callable[[Handle, FakeProcess, list[bool]], Coroutine[object, object, None]]
@@ -99,8 +55,8 @@ def leased(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
     return run
 
 
-async def statement(worker: Handle, process: FakeProcess) -> None:
-    await worker.begin(STATEMENT, b"")
+async def statement(worker: Handle, process: FakeProcess, mode: Mode = Mode.run) -> None:
+    await worker.begin(replace(STATEMENT, mode=mode), b"")
     process.phase = Phase.running
 
 
@@ -171,6 +127,57 @@ def test_a_stopped_statement_is_read_to_its_end(leased: Callable[[Test], None], 
         assert (worker.life.state, given_back) == (WorkerState.idle, [False])
 
     leased(test)
+
+
+def test_the_messages_of_a_fetch_are_returned_after_its_stop(leased: Callable[[Test], None]) -> None:
+    async def test(worker: Handle, process: FakeProcess, given_back: list[bool]) -> None:
+        await statement(worker, process, Mode.fetch)
+        reader = asyncio.create_task(worker.next())
+        await asyncio.sleep(0)
+        worker.stop(CANCELLED)
+        process.say(DATA, DATA, FAILED)
+        assert [await reader, await worker.next()] == [DATA, DATA]
+        assert given_back == []
+        with pytest.raises(QueryCancelledError, match="by the test"):
+            await worker.next()
+        assert (worker.life.state, given_back) == (WorkerState.idle, [False])
+
+    leased(test)
+
+
+def test_a_stopped_fetch_without_a_reader_is_read_to_its_end(leased: Callable[[Test], None]) -> None:
+    async def test(worker: Handle, process: FakeProcess, given_back: list[bool]) -> None:
+        await statement(worker, process, Mode.fetch)
+        worker.stop(CANCELLED)
+        with pytest.raises(QueryCancelledError, match="by the test"):
+            await worker.next()
+        process.say(DATA, DATA, END)
+        await until(lambda: bool(given_back))
+        assert (worker.life.state, given_back) == (WorkerState.idle, [False])
+
+    leased(test)
+
+
+def test_a_worker_that_a_statement_waits_for_is_no_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the release of the worker and the next step of the statement."""
+
+    async def test() -> None:
+        pool = Pool(1, lambda: CONFIGURATION, 1 << 30, 0.01)
+        await pool.start()
+        worker, _ = await pool.lease(), await pool.lease()
+        waiting = [asyncio.create_task(pool.lease()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for statement in waiting:
+            worker.release()
+            assert pool.lease_spare(CANCELLED) is None
+            assert await statement is worker
+        worker.release()
+        assert pool.lease_spare(CANCELLED) is worker
+        await pool.close()
+
+    monkeypatch.setattr(worker_handle, "WorkerProcess", FakeProcess)
+    monkeypatch.setattr(FakeProcess, "is_ready", True)
+    asyncio.run(test())
 
 
 def test_a_worker_that_does_not_yield_is_killed_after_the_grace(leased: Callable[[Test], None]) -> None:

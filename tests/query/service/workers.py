@@ -1,6 +1,8 @@
-"""A pool of worker processes without a service around it, and short ways to use it."""
+"""A pool of worker processes without a service around it, short ways to use it, and a process that tests write."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +12,7 @@ import pyarrow as pa
 from dagfusion_query.service.worker_handle import Handle
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.messages import Configuration, Kind, Message, Statement
+from dagfusion_query.worker.messages import Configuration, Kind, Message, Phase, ProtocolError, Statement
 
 MEMORY = 1 << 30
 CONFIGURATION = Configuration(memory_bytes=MEMORY, settings={"local": Settings()}, environments={}, folders=[])
@@ -71,3 +73,54 @@ async def rest(worker: Handle) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110  # of any kind
         await asyncio.sleep(0.01)
+
+
+class FakeProcess:
+    """A process that sends what a test lets it send."""
+
+    is_ready = False  # as soon as it has started
+
+    def __init__(self, ended: Callable[[int], None], _secrets: object) -> None:
+        self._ended, self._queue = ended, asyncio.Queue[Message | None]()
+        self.pid, self.phase, self.lacks_memory = os.getpid(), Phase.idle, False
+        self.exited = asyncio.get_running_loop().create_future()
+        self.told: list[Kind] = []
+        self.is_closed = self.is_malformed = False
+        if self.is_ready:
+            self.say(Message(Kind.ready))
+
+    def say(self, *messages: Message | None) -> None:
+        for message in messages:
+            self._queue.put_nowait(message)
+
+    async def send(self, kind: Kind, *_: object) -> None:
+        if self.is_closed:
+            raise BrokenPipeError
+        self.told.append(kind)
+
+    def send_now(self, kind: Kind, _: object) -> None:
+        self.told.append(kind)
+
+    async def receive(self) -> Message | None:
+        if self.is_malformed:
+            raise ProtocolError
+        return await self._queue.get()
+
+    def receive_now(self, kind: Kind) -> Message | None:
+        waiting = self._queue._queue  # type: ignore[attr-defined]
+        return self._queue.get_nowait() if waiting and waiting[0].kind is kind else None
+
+    def kill(self) -> None:
+        self.exit(-signal.SIGKILL)
+
+    def exit(self, code: int) -> None:
+        if not self.exited.done():
+            self._ended(code)
+            self.exited.set_result(code)
+            self.say(None)
+
+    def log(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.is_closed = True

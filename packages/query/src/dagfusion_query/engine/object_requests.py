@@ -12,12 +12,12 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import obstore
 import pyarrow as pa
@@ -25,7 +25,7 @@ from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
 from dagfusion_contract.uri import LOCAL
 from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_tail
-from dagfusion_query.engine.runtime import Planners, Stores
+from dagfusion_query.engine.runtime import Planners, Stores, all_ended, together
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, QueryError, StaleObjectError
 from dagfusion_query.object_cache.copies import Copies, CopyUse, TableFetch, copy_key
@@ -63,12 +63,12 @@ class RequestTime:
     Attributes:
         seconds: The sum over all requests, also over those at once.
         fetches: The requests that made local copies, by table.
-        copies: The local copies that the execution needed.
     """
 
     seconds: float = 0.0
     fetches: dict[str, TableFetch] = field(default_factory=dict)
-    copies: CopyUse = field(default_factory=CopyUse)
+    _found: set[str] = field(default_factory=set)  # keys of copies
+    _fetched: set[str] = field(default_factory=set)
     _began: float = field(default_factory=time.perf_counter)
 
     @contextmanager
@@ -82,12 +82,14 @@ class RequestTime:
 
     @contextmanager
     def fetch(self, file: StoredObject, size_bytes: int) -> Iterator[None]:
-        """Measure one request that gives so many bytes of a local copy, or none if it fails."""
-        began_s, table, fetched = time.perf_counter() - self._began, str(file.table.name), 0
+        """Measure one request that gives so many bytes of a local copy; see `TableFetch.bytes`."""
+        began_s, table, fetched = time.perf_counter() - self._began, str(file.table.name), size_bytes
         try:
             with self.request():
                 yield
-            fetched = size_bytes
+        except Exception:
+            fetched = 0
+            raise
         finally:
             one = TableFetch(table, 1, fetched, began_s, time.perf_counter() - self._began)
             if (others := self.fetches.get(table)) is not None:
@@ -96,10 +98,15 @@ class RequestTime:
             self.fetches[table] = one
 
     def used(self, scans: Sequence[CopiedScan], missing: Sequence[Missing]) -> None:
-        """Count the copies of scans, of which these were fetched; partitions of one object share its copy."""
-        fetched = {one.key for one in missing}
-        found = {key for scan in scans for key in scan.keys} - fetched
-        self.copies = CopyUse(self.copies.found + len(found), self.copies.fetched + len(fetched))
+        """Count the copies of scans, of which these were fetched; each once, as partitions and scans may share it."""
+        self._fetched.update(one.key for one in missing)
+        self._found.update(key for scan in scans for key in scan.keys)
+        self._found -= self._fetched
+
+    @property
+    def copies(self) -> CopyUse:
+        """The local copies that the execution needed."""
+        return CopyUse(len(self._found), len(self._fetched))
 
 
 class ObjectRequests:
@@ -177,7 +184,7 @@ class ObjectRequests:
         return self._copies is not None and Path(self._copies.path(key)).exists()
 
     async def copy(self, missing: Sequence[Missing], spent: RequestTime) -> list[QueryError]:
-        """Make copies that no query waits for, all at once.
+        """Make copies that no query waits for.
 
         Returns:
             The errors of objects that are gone, replaced, archived or damaged. The others are copied.
@@ -186,13 +193,22 @@ class ObjectRequests:
             StoreUnavailableError: The store did not answer, or refused.
             OSError: There is no room for a copy.
         """
-        found = await asyncio.gather(*(self.fetch([one], spent) for one in missing), return_exceptions=True)
         errors: list[QueryError] = []
-        for error in found:
-            if isinstance(error, StaleObjectError | ArchivedObjectError | CorruptObjectError):
+        failures: list[QueryError | OSError] = []
+
+        async def copy_one(one: Missing) -> None:
+            if failures:
+                return
+            try:
+                await self.fetch([one], spent)
+            except (StaleObjectError, ArchivedObjectError, CorruptObjectError) as error:
                 errors.append(error)
-            elif error is not None:
-                raise error
+            except (QueryError, OSError) as error:  # those at the same time go on: cancelled requests count in full
+                failures.append(error)
+
+        await together((partial(copy_one, one) for one in missing), self._at_once(missing))
+        if failures:
+            raise failures[0]
         return errors
 
     async def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> None:
@@ -210,22 +226,21 @@ class ObjectRequests:
             OSError: There is no room for a copy.
             NoBlocksError: An object can only be read in place.
         """
-        largest = max(one.part.size_bytes + (_TAIL_BYTES if one.part.is_block else 0) for one in missing)
-        concurrency = max(1, min(self._concurrency, len(missing), _IN_FLIGHT_BYTES // max(largest, 1)))
+        concurrency = self._at_once(missing)
         blocks = [one.file for one in missing if one.part.is_block]
         tails = Tails(self._recent, partial(self._tail, spent=spent), blocks)
         # The blocks of an object are made one after another, so few tails are in memory.
         missing = sorted(missing, key=lambda one: (one.file.uri, one.file.etag or "") if one.part.is_block else ())
         fetched: asyncio.Queue[_Put] = asyncio.Queue(concurrency)
         # A file takes long to make on some systems, during which the next objects can come.
-        writer = asyncio.ensure_future(self._write(fetched, len(missing)))
+        writing = self._write(fetched, len(missing))
         copies = (partial(self._copy, one, tails, fetched, spent) for one in missing)
-        gets = asyncio.ensure_future(_together(copies, concurrency))
-        try:
-            await asyncio.gather(gets, writer)
-        finally:
-            gets.cancel()
-            writer.cancel()
+        await all_ended([together(copies, concurrency), writing])
+
+    def _at_once(self, missing: Sequence[Missing]) -> int:
+        """Return how many of these copies are fetched at once, so that few bytes are in flight."""
+        largest = max(one.part.size_bytes + (_TAIL_BYTES if one.part.is_block else 0) for one in missing)
+        return max(1, min(self._concurrency, len(missing), _IN_FLIGHT_BYTES // max(largest, 1)))
 
     async def discard_blocks(self, scans: Sequence[CopiedScan]) -> None:
         """Remove the blocks of scans that cannot be decoded: the headers of pages have no checksum.
@@ -261,7 +276,7 @@ class ObjectRequests:
         if mutable:
             paths = opened()
             read = [file for file in mutable if paths is None or file.path in paths]
-            await _together((partial(self._compare, file, spent) for file in read), self._concurrency)
+            await together((partial(self._compare, file, spent) for file in read), self._concurrency)
 
     async def _write(self, fetched: "asyncio.Queue[_Put]", count: int) -> None:
         while count:
@@ -371,19 +386,3 @@ def _local_size(file: StoredObject) -> int:
         return Path(f"/{file.path}").stat().st_size
     except FileNotFoundError:
         raise file.gone() from None
-
-
-async def _together(calls: Iterable[Callable[[], Coroutine[Any, Any, None]]], concurrency: int) -> None:
-    """Await calls, so many at once; the first error ends all."""
-    waiting = iter(calls)
-
-    async def work() -> None:
-        for call in waiting:
-            await call()
-
-    tasks = [asyncio.ensure_future(work()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

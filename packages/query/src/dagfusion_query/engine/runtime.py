@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import obstore
 from datafusion import SessionContext
@@ -24,6 +24,7 @@ STACK_BYTES = (
 )  # address space, not memory: a statement nested 10,000 deep overflows the usual 8 MB and ends the process
 PLANNERS = 4
 _PROBE = {"connect_timeout": "2s", "timeout": "5s", "max_retries": 0}
+_END_S = 5.0  # that coroutines have to end when their loop is closed
 _FETCH = {"connect_timeout": "5s", "timeout": "30s", "max_retries": 10}
 
 
@@ -124,9 +125,75 @@ class Loop:
     async def _end(self) -> None:
         """Start what was submitted last, and cancel it with the rest: a task that never starts prints a warning."""
         await asyncio.sleep(0)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.sleep(0)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_S)
+
+
+class Job(Generic[T]):
+    """A coroutine that runs on a loop. Its end can be awaited after it was cancelled; a future of `submit` ends before.
+
+    Thread-safe.
+
+    Args:
+        loop: The loop.
+        coroutine: The coroutine.
+
+    Raises:
+        ConnectionClosedError: The loop is closed.
+    """
+
+    def __init__(self, loop: Loop, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._loop = loop
+        self._task: asyncio.Future[T]
+        self._ended = loop.submit(self._run(coroutine))
+
+    def cancel(self) -> None:
+        """Cancel the coroutine; after its end this does nothing.
+
+        Raises:
+            ConnectionClosedError: The loop is closed.
+        """
+        self._loop.submit(self._cancel())
+
+    def result(self) -> T:
+        """Wait for the end of the coroutine, and return or raise what it does.
+
+        Raises:
+            CancelledError: It was cancelled.
+        """
+        return self._ended.result()
+
+    async def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        self._task = asyncio.ensure_future(coroutine)
+        return await self._task
+
+    async def _cancel(self) -> None:
+        self._task.cancel()
+
+
+async def together(calls: Iterable[Callable[[], Coroutine[Any, Any, None]]], concurrency: int) -> None:
+    """Await calls, so many at once; the first error ends all."""
+    waiting = iter(calls)
+
+    async def work() -> None:
+        for call in waiting:
+            await call()
+
+    await all_ended([work() for _ in range(concurrency)])
+
+
+async def all_ended(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Await coroutines. The first error ends all, and all have ended when it is raised: their requests are counted."""
+    tasks = [*map(asyncio.ensure_future, coroutines)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Stores:

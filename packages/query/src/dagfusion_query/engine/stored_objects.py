@@ -139,7 +139,7 @@ class StoredObject:
 def stored_objects(scan: Scan, limit: int | None = None) -> Iterator[StoredObject]:
     """Yield the objects that a scan reads, the first `limit` of them."""
     columns = ["partition_key", "uri", "size_bytes", "etag", "checksum", "run_id"]
-    for row in scan.kept.select(columns).slice(0, limit).to_pylist():
+    for row in scan.of(scan.table.files.select(columns)).slice(0, limit).to_pylist():
         yield replace(StoredObject(scan.table, *row.values()), is_large=scan.is_large)
 
 

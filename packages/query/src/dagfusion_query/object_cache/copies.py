@@ -53,7 +53,7 @@ class TableFetch:
     Attributes:
         table: `schema.table`.
         bytes: What was fetched: objects, blocks, and the footers of objects that are copied by block. A request that
-            failed has none.
+            failed has none. One that was cancelled has all of its bytes, because they may have come.
         began_s: Seconds from the start of the execution to the first request.
         ended_s: Seconds from there to the end of the last one.
     """

@@ -23,6 +23,7 @@ from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service.query_registry import sources
 from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
+from dagfusion_query.spark import SPARK
 from dagfusion_query.sql_text import parse_table
 from dagfusion_query.worker.messages import Fetched, Kind, Mode, NewObjects, Statement
 
@@ -48,9 +49,11 @@ class AskedTables:
         self._times: dict[str, deque[float]] = {}  # of the last queries; the table that was read last is last
 
     def over(self, info: QueryInfo) -> None:
-        """Remember the tables of a query that is over, if it used their current objects, or a result of them."""
+        """Remember the tables of a query that is over, if a worker used their current objects, or a result of them."""
         stats = info.stats
-        if info.state is not State.finished or info.as_of or not (stats.files_read or stats.path == CACHE):
+        if info.state is not State.finished or info.as_of or stats.path == SPARK:
+            return
+        if not (stats.files_read or stats.path == CACHE):
             return
         for table in {scan.table for scan in stats.scans if scan.files_read}:
             times = self._times.pop(table, None) or deque(maxlen=self._least)
@@ -167,10 +170,13 @@ class WarmUp:
         )
         timeout = QueryTimeoutError(f"it took longer than {_LIMIT_S:g} s")
         timer = asyncio.get_running_loop().call_later(_LIMIT_S, worker.stop, timeout)
+        coming_bytes = 0
         try:
             await worker.begin(statement, b"")
             while (message := await worker.next()).kind is not Kind.end:
-                self._count(message.read(Fetched))
+                fetched = message.read(Fetched)
+                coming_bytes = fetched.coming_bytes
+                self._count(fetched)
         except QueryCancelledError:
             return False
         except (QueryError, NeverStarted) as error:  # queries fetch what is missing, and say what is wrong
@@ -180,6 +186,7 @@ class WarmUp:
             raise
         finally:
             timer.cancel()
+            self._budget.spend(coming_bytes)  # of a worker that died, which may have fetched them
         return True
 
     def _count(self, fetched: Fetched) -> None:

@@ -234,11 +234,13 @@ class Handle:
     async def next(self) -> Message:
         """Return the next message: planned, data or end.
 
+        Those of a fetch are returned after `stop`, too, because they have what it cost.
+
         Raises:
             NeverStarted: The worker was dead before it took the statement.
             QueryError: The statement failed, its worker died, or it was stopped.
         """
-        if self._error is not None:
+        if self._error is not None and (self._is_query or self._drain is not None):
             raise self._error
         self._reading = True
         try:
@@ -329,7 +331,7 @@ class Handle:
                 if self._error is not None:
                     raise self._error
                 return message
-            if self._error is None:
+            if self._error is None or not self._is_query:
                 return message
 
     async def _receive(self) -> Message | None:
@@ -346,7 +348,8 @@ class Handle:
     async def _drained(self) -> None:
         """Read the remaining messages and drop them, so that the worker can finish."""
         with contextlib.suppress(QueryError, NeverStarted):
-            await self._next()
+            while True:  # the last one raises
+                await self._next()
 
     async def _death(self) -> Exception:
         """Release the worker, and return what ended it."""

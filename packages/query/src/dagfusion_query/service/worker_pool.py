@@ -161,8 +161,7 @@ class Pool:
                     self._wake()  # this turn is another's
                 raise
             finally:
-                if waiting in self._waiting:
-                    self._waiting.remove(waiting)
+                self._waiting.remove(waiting)
 
     def _take_back(self, worker: Handle, is_warm: bool) -> None:  # noqa: FBT001  # called by the worker
         self._spares.pop(worker, None)
@@ -187,8 +186,8 @@ class Pool:
         return [worker for worker in self._workers if worker.life.exit_code is None]
 
     def _wake(self) -> None:
-        while self._waiting:
-            waiting = self._waiting.popleft()
+        """Wake the first statement that waits. It counts as waiting until it has leased its worker."""
+        for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
                 return

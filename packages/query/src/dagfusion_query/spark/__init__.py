@@ -2,6 +2,8 @@
 
 from dagfusion_query.errors import needs
 
+SPARK = "spark"  # the path of a query that ran there
+
 
 def import_client() -> None:
     """Import what the protocol needs.

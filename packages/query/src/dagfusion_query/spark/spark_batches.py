@@ -12,10 +12,10 @@ import pyarrow.types as pt
 from dagfusion_query.errors import QueryCancelledError, QueryError, RemoteEngineError
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.spark import SPARK
 from dagfusion_query.spark.spark_connect import SparkStatement
 from dagfusion_query.spark.spark_sql import without_pins
 
-SPARK = "spark"  # the path of these statements
 _AHEAD = 4  # batches that are received before they are taken
 _LOOK_S = 0.1
 _MOST_DIGITS = 38

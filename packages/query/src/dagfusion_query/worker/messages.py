@@ -355,15 +355,17 @@ class End:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Some new objects were fetched; a `data` message has it.
+    """Some new objects were fetched, or will be; a `data` message has it.
 
     Attributes:
         fetches: The requests for them.
         skipped: Why others cannot be copied: they are gone, replaced, archived or damaged.
+        coming_bytes: The bytes of the objects that are fetched before the next message.
     """
 
     fetches: Sequence[TableFetch] = ()
     skipped: Sequence[str] = ()
+    coming_bytes: int = 0
 
 
 def encode_parameters(row: pa.RecordBatch | None) -> bytes:

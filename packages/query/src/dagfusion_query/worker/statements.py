@@ -9,8 +9,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,9 @@ import pyarrow as pa
 
 from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.engine.object_requests import RequestTime
+from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches, Finished
+from dagfusion_query.engine.runtime import Job
 from dagfusion_query.errors import QueryCancelledError, QueryError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
 from dagfusion_query.redact import Redactor, StatementRedactor
@@ -157,7 +157,7 @@ class StatementExecution:
         self._lock = threading.Lock()  # of the next two
         self._cancelled = threading.Event()
         self._batches: Batches | None = None
-        self._fetching: Future[list[QueryError]] | None = None
+        self._fetching: Job[list[QueryError]] | None = None
         self._is_whole = True  # until the statement ends before its own end
         self._is_counted = False  # whether all of its requests were counted
 
@@ -219,18 +219,24 @@ class StatementExecution:
 
     def _fetch(self, send: Send) -> None:
         self._mark(Phase.running)
-        missing = self._engine.new_objects(self._statement)
-        for start in range(0, len(missing), _FETCHED_AT_ONCE):
-            spent, skipped = RequestTime(), list[QueryError]()
+        for missing in self._engine.new_objects(self._statement):
+            self._check()
+            for start in range(0, len(missing), _FETCHED_AT_ONCE):
+                self._fetch_some(missing[start : start + _FETCHED_AT_ONCE], send)
+        send(encode(Kind.end, End()))
+
+    def _fetch_some(self, missing: Sequence[Missing], send: Send) -> None:
+        """Make copies, between two messages: with what is fetched at the most, and with what was fetched."""
+        spent, skipped = RequestTime(), list[QueryError]()
+        send(encode(Kind.data, Fetched(coming_bytes=sum(one.part.size_bytes for one in missing))))
+        try:
             with self._lock:
                 self._check()
-                self._fetching = self._engine.fetch(missing[start : start + _FETCHED_AT_ONCE], spent)
-            try:
-                skipped = self._fetching.result()
-            finally:  # requests that were sent are counted, whatever came of them
-                fetched = Fetched([*spent.fetches.values()], [self._shown.error(error) for error in skipped])
-                send(encode(Kind.data, fetched))
-        send(encode(Kind.end, End()))
+                self._fetching = self._engine.fetch(missing, spent)
+            skipped = self._fetching.result()
+        finally:  # requests that were sent are counted, whatever came of them
+            fetched = Fetched([*spent.fetches.values()], [self._shown.error(error) for error in skipped])
+            send(encode(Kind.data, fetched))
 
     @property
     def is_counted(self) -> bool:

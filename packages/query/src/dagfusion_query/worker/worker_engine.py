@@ -4,8 +4,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -26,6 +25,7 @@ from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.new_objects import new_objects
 from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches
+from dagfusion_query.engine.runtime import Job
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.returned_values import Explanation
@@ -189,21 +189,21 @@ class WorkerEngine(Engine):
         )
         return StatementPlan(prepared, facts, folders)
 
-    def new_objects(self, statement: Statement) -> list[Missing]:
-        """Return the copies to make of the new objects of a statement's table, that of the newest object first."""
+    def new_objects(self, statement: Statement) -> Iterator[list[Missing]]:
+        """Return the copies to make of the new objects of a statement's table; see `new_objects`."""
         snapshot, _ = self.snapshot(statement.environments, statement.grants)
         wanted = statement.new_objects
         table = None if wanted is None else snapshot.tables.get(parse_table(wanted.table))
         if wanted is None or table is None or self._policy is None:
-            return []
+            return iter(())
         if (rule := self._sessions.rules().get(table.environment)) is not None:
             table, _ = split(table, rule)
         object_bytes = self._settings.object_cache_object_bytes
         return new_objects(table, wanted.after_event, wanted.limit_bytes, object_bytes, self._objects.has_file)
 
-    def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> "Future[list[QueryError]]":
+    def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> Job[list[QueryError]]:
         """Start to make copies; the result is the errors of objects that cannot be copied."""
-        return self._loop.submit(self._objects.copy(missing, spent))
+        return Job(self._loop, self._objects.copy(missing, spent))
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""
