@@ -1,14 +1,12 @@
 """Tables of real IO managers on a real S3 server, one service over them, and a Sail cluster of several processes."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
-import duckdb_extension_tpch
 import obstore
 import polars as pl
 import pyarrow as pa
@@ -18,12 +16,11 @@ import pytest
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import schema_entry
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
-from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
-from tests.pipeline.written import key_range
 from tests.query.server.process import Server, served
+from tests.query.spark import tpch
 from tests.query.spark.sail import Cluster, free_port, running
 from tests.stores import s3_fields
 
@@ -34,7 +31,6 @@ PREFIX = "spark"
 # Sail 0.7.2 does not find objects whose names have what a URL has to escape, such as a space.
 HOSTILE = ("a/b", "50%", "x=1", "'quoted\"", "a\\b", "${env:HOME", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 PARTITIONED_BY = {"lineitem": "l_returnflag", "orders": "o_orderstatus", "customer": "c_mktsegment"}
-TPCH = (*PARTITIONED_BY, "part", "partsupp", "supplier", "nation", "region")
 AUTO_BYTES = 200_000
 GRANT = "uat_default.places"
 VIEW = View(
@@ -96,24 +92,19 @@ def spark_lake(
 
 def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:
     """Materialize the tables; return the statements of TPC-H."""
-    hive, flat = PartitionedS3ParquetIOManager(**s3, prefix=PREFIX), S3ParquetIOManager(**s3, prefix=PREFIX)
-    with dg.DagsterInstance.from_config(str(home)) as instance, duckdb.connect() as peer:
-        (extension,) = Path(duckdb_extension_tpch.__file__).parent.rglob("*.duckdb_extension")
-        peer.load_extension(str(extension))
-        peer.execute(f"CALL dbgen(sf = {SCALE})")
-        for name in TPCH:
-            _materialize(instance, name, peer.sql(f"FROM {name}").pl(), PARTITIONED_BY.get(name), hive=hive, flat=flat)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        writer = tpch.Writer.over(instance, {**s3, "prefix": PREFIX})
+        queries = tpch.materialize(writer, SCALE, PARTITIONED_BY)
         numbers = range(2 * len(HOSTILE))
         places = pl.DataFrame({"place": HOSTILE * 2, "n": pl.Series(numbers, dtype=pl.Int32)})
         places = places.with_columns(text=pl.when(pl.col("n") % 3 == 0).then(None).otherwise(pl.lit("it's \\ 5€")))
-        _materialize(instance, "places", places, "place", hive=hive, flat=flat)
+        writer.materialize("places", places, "place")
         for number, place in enumerate(["x", None]):
             record = {"dagfusion/file": dg.MetadataValue.json(_written(s3, f"nulls-{number}", place))}
             instance.report_runless_asset_event(dg.AssetMaterialization("nulls", partition=str(place), metadata=record))
         published = {VIEW_ENTRY: dg.MetadataValue.json(view_entry(VIEW))}
         instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "totals"], metadata=published))
-        rows: Sequence[tuple[int, str]] = peer.execute("SELECT query_nr, query FROM tpch_queries()").fetchall()
-    return {number: _over_lake(query.strip().rstrip(";")) for number, query in rows}
+    return queries
 
 
 def _written(s3: Mapping[str, Any], name: str, place: str | None) -> dict[str, Any]:
@@ -140,29 +131,3 @@ def _written(s3: Mapping[str, Any], name: str, place: str | None) -> dict[str, A
         "schema": schema_entry(table.schema),
         "columns": {},
     }
-
-
-def _materialize(
-    instance: dg.DagsterInstance,
-    name: str,
-    frame: pl.DataFrame,
-    column: str | None,
-    *,
-    hive: dg.ConfigurableIOManager,
-    flat: dg.ConfigurableIOManager,
-) -> None:
-    keys = [] if column is None else sorted(frame[column].unique().to_list())
-    partitions = dg.StaticPartitionsDefinition(keys) if keys else None
-
-    @dg.asset(name=name, partitions_def=partitions, metadata={"partition_expr": column} if column else {})
-    def made() -> pl.DataFrame:
-        return frame
-
-    tags = key_range(keys[0], keys[-1]) if keys else {}
-    dg.materialize([made], instance=instance, resources={"io_manager": hive if keys else flat}, tags=tags)
-
-
-def _over_lake(query: str) -> str:
-    """Let the bare names of tables mean the lake's tables."""
-    tables = ", ".join(f"{name} AS (SELECT * FROM uat_default.{name})" for name in TPCH)
-    return f"WITH {tables}, {query[4:]}" if query.upper().startswith("WITH") else f"WITH {tables} {query}"

@@ -1,11 +1,9 @@
 """Statements on a Sail cluster of several processes, through the service's doors."""
 
-import math
 import re
 import threading
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,6 +16,8 @@ from dagfusion_query.errors import (
     RemoteEngineError,
     UnknownTableError,
 )
+from tests.query.spark import tpch
+from tests.query.spark.answers import key, rows, same
 from tests.query.spark.conftest import HOSTILE, SparkLake
 from tests.query.spark.statements import statements
 
@@ -30,8 +30,6 @@ ENDLESS = (
     "JOIN uat_default.lineitem b ON a.l_suppkey = b.l_suppkey "
     "JOIN uat_default.lineitem c ON b.l_orderkey = c.l_orderkey"
 )
-# The statements of TPC-H that Spark SQL may read otherwise: they divide what may be integers, or name other functions.
-NOT_SENT = frozenset({8, 14})
 SAME = (
     f"SELECT place, n, text FROM {PLACES}",
     f"SELECT place, text, n FROM {PLACES} ORDER BY text, n DESC LIMIT 5",
@@ -56,32 +54,10 @@ def connection(spark_lake: SparkLake) -> Iterator[Connection]:
         yield made
 
 
-def rows(connection: Connection, sql: str, engine: str, params: Any = None) -> list[tuple[Any, ...]]:
-    result = connection.sql(sql, params, engine=engine)
-    table = result.to_arrow()
-    assert (result.stats.path == "spark") == (engine == "spark")
-    return [tuple(row.values()) for row in table.to_pylist()]
-
-
-def same(connection: Connection, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
-    here, there = (sorted(rows(connection, sql, engine, params), key=key) for engine in ("local", "spark"))
-    for row, other in zip(here, there, strict=True):
-        for value, wanted in zip(row, other, strict=True):
-            if isinstance(value, Decimal | float) and wanted is not None:
-                assert math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-6), (row, other)
-            else:
-                assert value == wanted, (row, other)
-    return here
-
-
-def key(row: tuple[Any, ...]) -> str:
-    return repr([round(float(value), 3) if isinstance(value, Decimal | float) else value for value in row])
-
-
 @pytest.mark.parametrize("number", range(1, 23))
 def test_tpch_gives_the_workers_answers(connection: Connection, spark_lake: SparkLake, number: int, long: None) -> None:  # noqa: ARG001
     sql = spark_lake.queries[number]
-    if number in NOT_SENT:
+    if number in tpch.NOT_SENT:
         with pytest.raises(EngineChoiceError):
             connection.sql(sql, engine="spark").to_arrow()
     else:

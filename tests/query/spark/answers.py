@@ -1,0 +1,29 @@
+"""Answers of the two engines, compared."""
+
+import math
+from decimal import Decimal
+from typing import Any
+
+from dagfusion_query import Connection
+
+
+def rows(connection: Connection, sql: str, engine: str, params: Any = None) -> list[tuple[Any, ...]]:
+    result = connection.sql(sql, params, engine=engine)
+    table = result.to_arrow()
+    assert (result.stats.path == "spark") == (engine == "spark")
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def same(connection: Connection, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
+    here, there = (sorted(rows(connection, sql, engine, params), key=key) for engine in ("local", "spark"))
+    for row, other in zip(here, there, strict=True):
+        for value, wanted in zip(row, other, strict=True):
+            if isinstance(value, Decimal | float) and wanted is not None:
+                assert math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-6), (row, other)
+            else:
+                assert value == wanted, (row, other)
+    return here
+
+
+def key(row: tuple[Any, ...]) -> str:
+    return repr([round(float(value), 3) if isinstance(value, Decimal | float) else value for value in row])
