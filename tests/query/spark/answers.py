@@ -14,8 +14,10 @@ def rows(connection: Connection, sql: str, engine: str, params: Any = None) -> l
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-def same(connection: Connection, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
-    here, there = (sorted(rows(connection, sql, engine, params), key=key) for engine in ("local", "spark"))
+def same(connection: Connection, sql: str, params: Any = None, *, is_ordered: bool = False) -> list[tuple[Any, ...]]:
+    here, there = (rows(connection, sql, engine, params) for engine in ("local", "spark"))
+    if not is_ordered:
+        here, there = sorted(here, key=key), sorted(there, key=key)
     for row, other in zip(here, there, strict=True):
         for value, wanted in zip(row, other, strict=True):
             if isinstance(value, Decimal | float) and wanted is not None:

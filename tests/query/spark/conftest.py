@@ -22,6 +22,7 @@ from dagfusion_query.settings import Settings
 from tests.query.server.process import Server, served
 from tests.query.spark import tpch
 from tests.query.spark.sail import Cluster, free_port, running
+from tests.query.spark.statements import ROWS
 from tests.stores import s3_fields
 
 __all__ = ["s3_fields"]
@@ -99,6 +100,7 @@ def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:
         places = pl.DataFrame({"place": HOSTILE * 2, "n": pl.Series(numbers, dtype=pl.Int32)})
         places = places.with_columns(text=pl.when(pl.col("n") % 3 == 0).then(None).otherwise(pl.lit("it's \\ 5€")))
         writer.materialize("places", places, "place")
+        writer.materialize("odd", ROWS, "part")
         for number, place in enumerate(["x", None]):
             record = {"dagfusion/file": dg.MetadataValue.json(_written(s3, f"nulls-{number}", place))}
             instance.report_runless_asset_event(dg.AssetMaterialization("nulls", partition=str(place), metadata=record))

@@ -1,7 +1,11 @@
-"""Random statements of the subset of SQL that the Spark engine is sent."""
+"""Random statements of the subset of SQL that the Spark engine is sent, over rows in the text and over a table."""
 
 import random
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import polars as pl
 
 _NUMBERS = ("n", "k", "1", "0", "7", "2147483647", "4000000000", "-3")
 _DOUBLES = ("x", "0.5", "-1.25", "1e3", "n * 1.0")
@@ -16,12 +20,98 @@ _ROWS = (
 )
 TABLE = f"(VALUES {', '.join(_ROWS)}) a(n, k, x, s, t, d)"
 
+ODD = "uat_default.odd"
+_FIRST = datetime(2024, 2, 1, 3, 59, 30, 5)  # noqa: DTZ001  # tables have such timestamps
+_COUNT = 18
+# NULL in each column but the first, equal times, NaN, decimals, and columns that are called as keywords are.
+ROWS = pl.DataFrame(
+    {
+        "id": range(_COUNT),
+        "part": [("x", "y", "z/1")[number % 3] for number in range(_COUNT)],
+        "n": pl.Series([None if number % 5 == 0 else number % 4 for number in range(_COUNT)], dtype=pl.Int32),
+        "k": [None if number % 7 == 3 else (number - 9) * 1_000_000_007 for number in range(_COUNT)],
+        "x": [
+            None if number % 6 == 1 else float("nan") if number == 8 else number * 0.25 - 1 for number in range(_COUNT)
+        ],
+        "price": pl.Series(
+            [None if number % 8 == 2 else Decimal(number * 37 - 200) / 100 for number in range(_COUNT)],
+            dtype=pl.Decimal(10, 2),
+        ),
+        "w": [None if number % 3 != 1 else "abc"[number % 4 % 3] for number in range(_COUNT)],
+        "b": [None if number % 9 == 4 else number % 2 == 0 for number in range(_COUNT)],
+        "d": [
+            None if number % 6 == 5 else date(2024, 1 + number // 3, 31 - number // 3 * 2) for number in range(_COUNT)
+        ],
+        "ts": pl.Series(
+            [None if number % 5 == 4 else _FIRST + timedelta(hours=13 * number) for number in range(_COUNT)],
+            dtype=pl.Datetime("us"),
+        ),
+        "desc": [None if number % 4 == 2 else number % 5 for number in range(_COUNT)],
+        "by": [number * 7 % 11 for number in range(_COUNT)],
+    }
+)
+
 
 def statements(seed: int, count: int) -> Iterator[str]:
     """Yield statements, the same for one seed. Each orders its rows by all of its columns."""
     chance = random.Random(seed)  # noqa: S311  # no secret
     for _ in range(count):
         yield _query(chance)
+
+
+def over_table(seed: int, count: int) -> Iterator[str]:
+    """Yield statements over a table with the rows `ROWS`, the same for one seed. Each orders its rows wholly."""
+    chance = random.Random(seed)  # noqa: S311  # no secret
+    kinds = (_names_after_a_dot, _window, _frame_of_range, _added, _decimals, _correlated)
+    for number in range(count):
+        yield kinds[number % len(kinds)](chance)
+
+
+def _names_after_a_dot(chance: random.Random) -> str:
+    keys = [name + chance.choice(("", " DESC", " NULLS FIRST")) for name in chance.sample(("o.desc", "o.by", "o.x"), 2)]
+    where = chance.choice(("o.by BETWEEN 2 AND 9", "o.desc IS NULL", "o.x > 0", "o.b", "o.desc IN (1, 2) OR NOT o.b"))
+    return f"SELECT o.desc, o.by, o.x * 2.0 AS y FROM {ODD} o WHERE {where} ORDER BY {', '.join(keys)}, o.id LIMIT 9"
+
+
+def _window(chance: random.Random) -> str:
+    calls = ("first_value(w) IGNORE NULLS", "last_value(w) IGNORE NULLS", "lag(w, 2)", "lead(w, 1)", "nth_value(w, 2)")
+    shown, frame = chance.choice(calls), chance.choice(("", " ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING"))
+    part, order = chance.choice(("", "PARTITION BY part ")), chance.choice(("id", "id DESC", "n DESC, id"))
+    return f"SELECT id, {shown} OVER ({part}ORDER BY {order}{frame}) AS c FROM {ODD} ORDER BY id"
+
+
+def _frame_of_range(chance: random.Random) -> str:
+    frame = chance.choice(("UNBOUNDED PRECEDING", "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING"))
+    order, of = chance.choice(("d", "d DESC", "n", "ts")), chance.choice(("k", "n", "price"))
+    return f"SELECT id, sum({of}) OVER (PARTITION BY b ORDER BY {order} RANGE {frame}) AS c FROM {ODD} ORDER BY id"
+
+
+def _added(chance: random.Random) -> str:
+    unit, sign, count = chance.choice(("day", "week", "month", "year")), chance.choice("+-"), chance.randint(1, 13)
+    added = chance.choice((f"INTERVAL '{count} {unit}s'", f"INTERVAL '{count}' {unit.upper()}"))
+    time, constant = chance.choice((("ts", "TIMESTAMP '2024-02-05 10:00:00'"), ("d", "DATE '2024-03-31'")))
+    where = chance.choice((f"{time} {sign} {added} < {constant}", f"{time} >= {constant} {sign} {added}", "true"))
+    shown = f"extract({chance.choice(('year', 'month', 'week', 'doy'))} FROM {time}) AS p"
+    return f"SELECT id, {time} {sign} {added} AS t, {shown} FROM {ODD} WHERE {where} ORDER BY id"
+
+
+def _decimals(chance: random.Random) -> str:
+    call = f"{chance.choice(('sum', 'min', 'max', 'count'))}({chance.choice(('price', 'price * 2', 'DISTINCT price'))})"
+    where = chance.choice(("price > 0.5", "price BETWEEN 0 AND 3", "price * 2 < 2.5", "NOT b"))
+    return f"SELECT part, {call} AS c, count(*) AS d FROM {ODD} WHERE {where} GROUP BY 1 ORDER BY 1"
+
+
+def _correlated(chance: random.Random) -> str:
+    sign = chance.choice(("<", "=", ">="))
+    where = chance.choice(
+        (
+            f"EXISTS (SELECT 1 FROM {ODD} i WHERE i.n = o.n AND i.id {sign} o.by)",
+            f"o.n {sign} (SELECT max(i.n) FROM {ODD} i WHERE i.part = o.part AND i.b)",
+            f"o.id NOT IN (SELECT i.n FROM {ODD} i WHERE i.n IS NOT NULL)",
+            f"o.by IN (SELECT i.id FROM {ODD} i WHERE i.part = o.part)",
+        )
+    )
+    return f"SELECT o.id, o.part FROM {ODD} o WHERE {where} ORDER BY o.id DESC"
 
 
 def _query(chance: random.Random) -> str:
@@ -62,11 +152,10 @@ def _number(chance: random.Random, depth: int) -> str:
             f"({one} + {other})",
             f"({one} - {other})",
             f"coalesce({one}, {other})",
-            f"nullif({one}, {other})",
             f"CASE WHEN {_truth(chance, depth - 1)} THEN {one} ELSE {other} END",
             f"{one} % 7",
             f"length({_text(chance, depth - 1)}) * {chance.choice(_NUMBERS)}",
-            f"extract(year FROM {_time(chance, 0)})",
+            f"extract({chance.choice(('year', 'month'))} FROM d)",
             f"greatest({one}, {other})",
             one,
         )

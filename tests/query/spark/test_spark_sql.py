@@ -15,7 +15,8 @@ from dagfusion_query.spark.spark_sql import SparkNames, check_whole, named_table
 ORGS, TOTALS, BOTH = TableName("uat_a", "orgs"), TableName("uat_b", "totals"), TableName("uat_b", "both")
 SUM = View("SELECT state, sum(n) AS n FROM uat_a.orgs GROUP BY state", [ORGS], pa.schema([]))
 OVER_VIEW = View("FROM uat_b.totals WHERE n > 1", [TOTALS], pa.schema([]))
-NAMES = SparkNames("lake", {ORGS: "7-ab"}, {TOTALS: SUM, BOTH: OVER_VIEW})
+COLUMNS = pa.schema({"state": pa.string(), "n": pa.int64(), "ts": pa.timestamp("us"), "tags": pa.list_(pa.string())})
+NAMES = SparkNames("lake", {ORGS: "7-ab"}, {TOTALS: SUM, BOTH: OVER_VIEW}, {ORGS: COLUMNS})
 THERE = "`lake`.`uat_a@7-ab`.`orgs`"
 VIEW_THERE = f"`totals` AS (SELECT state, sum(n) AS n FROM {THERE} GROUP BY state)"
 
@@ -45,9 +46,16 @@ def sent(sql: str, **values: pa.Scalar) -> str:
             "SELECT a, 8L GROUP BY 1, 2 HAVING sum(a) > 2L ORDER BY 2 DESC NULLS FIRST, 1 NULLS LAST LIMIT 3 OFFSET 4",
         ),
         (
-            "SELECT a ORDER BY lag(a) IGNORE NULLS OVER (ORDER BY b)",
-            "SELECT a ORDER BY lag(a) IGNORE NULLS OVER (ORDER BY b NULLS LAST) NULLS LAST",
+            "SELECT a ORDER BY last_value(a) IGNORE NULLS OVER (ORDER BY b)",
+            "SELECT a ORDER BY last_value(a) IGNORE NULLS OVER (ORDER BY b NULLS LAST) NULLS LAST",
         ),
+        ("SELECT a, count(*) GROUP BY 1 ORDER BY 2", "SELECT a, count(*) GROUP BY 1 ORDER BY 2 NULLS LAST"),
+        (
+            "SELECT o.by, 7 FROM b o ORDER BY o.desc, o.by DESC, o.range",
+            "SELECT o.by, 7L FROM b o ORDER BY o.desc NULLS LAST, o.by DESC NULLS FIRST, o.range NULLS LAST",
+        ),
+        ('SELECT a ORDER BY "a" DESC', "SELECT a ORDER BY `a` DESC NULLS FIRST"),
+        ("SELECT a AS text, b AS varchar FROM c", "SELECT a AS text, b AS varchar FROM c"),
         ("SELECT ü, a$b FROM uat_b.totals", None),
         ("SELECT n FROM uat_b.totals t", f"WITH {VIEW_THERE} SELECT n FROM `totals` t"),
         (
@@ -80,100 +88,166 @@ def test_null_is_where_it_is_here(here: str, there: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "sql",
+    ("sql", "reason"),
     [
-        "SET x = 1",
-        "CREATE TABLE a AS SELECT 1",
-        "INSERT INTO a SELECT 1",
-        "SELECT 1; SELECT 2",
-        "SELECT log(n)",
-        "SELECT s.reflect('java.lang.System', 'exit')",
-        "SELECT java_method('java.lang.System', 'exit')",
-        "SELECT transform(a) USING 'cat'",
-        "SELECT a.b USING 'cat'",
-        'SELECT * FROM parquet."s3://lake/x"',
-        "SELECT * FROM JSON.`/etc/passwd`",
-        "SELECT * FROM lake.uat_a.other",
-        "SELECT * FROM information_schema.tables",
-        "SELECT a / b",
-        "SELECT sum(a) / 7",
-        "SELECT a[1]",
-        "SELECT {'a': 1}",
-        "SELECT * FROM a JOIN b USING (k)",
-        "SELECT * FROM a NATURAL JOIN b",
-        "SELECT trim(a, 'x')",
-        "SELECT LTRIM(lower(a), 'x')",
-        """SELECT "rtrim"(a, 'x')""",
-        "SELECT CAST(a AS DECIMAL)",
-        "SELECT CAST(a AS VARCHAR)",
-        "SELECT CAST(a AS BIGINT)",
-        "SELECT CAST('2024' AS DATE)",
-        "SELECT CAST('2024-02-30' AS DATE)",
-        "SELECT a::DECIMAL",
-        "SELECT TRY_CAST(a AS DATE)",
-        "SELECT 'a' 'b'",
-        "SELECT $1 'b'",
-        "SELECT a AS 'b'",
-        "SELECT lower(a) 'b'",
-        "SELECT NUMERIC '1.5'",
-        "SELECT a || 'x'",
-        "SELECT 1 / 0.0",
-        "SELECT a / 7",
-        "SELECT a / 7.0e-400",
-        "SELECT a / b::double",
-        "SELECT 7 / real",
-        "SELECT count(double) / 2.0e0",
-        "SELECT a % 0",
-        "SELECT a % b",
-        "SELECT sqrt(a)",
-        "SELECT floor(a)",
-        "SELECT a EXCEPT ALL SELECT b",
-        "SELECT a INTERSECT ALL SELECT b",
-        "SELECT nulls ORDER BY nulls",
-        "SELECT desc ORDER BY desc",
-        "SELECT a ORDER BY ALL",
-        "SELECT a GROUP BY (1)",
-        "SELECT a GROUP BY ROLLUP (1)",
-        "SELECT TIMESTAMP '2024-01-01 00:00:00.1234567'",
-        "SELECT TIMESTAMP '2024-01-01 00:00:00+02:00'",
-        "SELECT a WHERE b > '2024-01-01 00:00:00.1234567'",
-        "SELECT a LIKE 'b' ESCAPE '!'",
-        "SELECT lag(a, 1, 0) OVER (ORDER BY a)",
-        "SELECT substring(a, 0, 2)",
-        "SELECT substring(a FROM b FOR 2)",
-        "SELECT INTERVAL 5 DAY",
-        "SELECT 9223372036854775808",
-        'SELECT "A" FROM (SELECT 1 AS a, 2 AS "A")',
-        "SELECT rank() OVER (ORDER BY a) - row_number() OVER (ORDER BY a)",
-        "SELECT r * r FROM (SELECT row_number() OVER (ORDER BY a) AS r FROM b)",
-        "SELECT 10L",
-        "SELECT 0x1F",
-        "SELECT E'\\''",
-        "SELECT r'x'",
-        "SELECT r'''a', (SELECT max(n) FROM uat_b.secret), '''",
-        'SELECT b"x"',
-        "SELECT U&'x'",
-        "SELECT $$x$$",
-        "SELECT $a$x$a$",
-        "SELECT * FROM uat_b.secret",
-        "SELECT * FROM uat_a.orgs, uat_b.secret",
-        "SELECT * FROM uat_a.orgs JOIN uat_b.secret ON true",
-        "SELECT * FROM (uat_b.secret JOIN uat_a.orgs ON true)",
-        "SELECT (SELECT max(n) FROM uat_b.secret) FROM uat_a.orgs",
-        "WITH a AS (FROM uat_b.secret) FROM a",
-        "SELECT X'4'",
-        "SELECT a ^ 2",
-        "SELECT a ~ 'x'",
-        "SELECT EXTRACT(dow FROM d)",
-        "SELECT $1",
-        'SELECT "${env:HOME}"',
-        "WITH totals AS (SELECT 1) SELECT * FROM uat_b.totals, totals",
-        "WITH totals (a) AS (SELECT 1) SELECT * FROM uat_b.totals, totals",
-        "",
+        ("SET x = 1", "must begin with SELECT"),
+        ("CREATE TABLE a AS SELECT 1", "must begin with SELECT"),
+        ("INSERT INTO a SELECT 1", "must begin with SELECT"),
+        ("SELECT 1; SELECT 2", "cannot be sent ';'"),
+        ("SELECT log(n)", "the function log"),
+        ("SELECT s.reflect('java.lang.System', 'exit')", "the function reflect"),
+        ("SELECT java_method('java.lang.System', 'exit')", "the function java_method"),
+        ("SELECT transform(a) USING 'cat'", "the function transform"),
+        ("SELECT a.b USING 'cat'", "USING has other columns"),
+        ('SELECT * FROM parquet."s3://lake/x"', "is not sent parquet"),
+        ("SELECT * FROM JSON.`/etc/passwd`", "is not sent JSON"),
+        ("SELECT * FROM lake.uat_a.other", "has no table"),
+        ("SELECT * FROM information_schema.tables", "has no table"),
+        ("SELECT a / b", "/ by 0"),
+        ("SELECT sum(a) / 7", "/ by 0"),
+        ("SELECT a[1]", r"cannot be sent '\['"),
+        ("SELECT {'a': 1}", "a string after {"),
+        ("SELECT * FROM a JOIN b USING (k)", "USING has other columns"),
+        ("SELECT * FROM a NATURAL JOIN b", "NATURAL has other columns"),
+        ("SELECT trim(a, 'x')", "trim with two arguments"),
+        ("SELECT LTRIM(lower(a), 'x')", "trim with two arguments"),
+        ("SELECT \"rtrim\"(a, 'x')", "trim with two arguments"),
+        ("SELECT CAST(a AS DECIMAL)", "CAST of anything but a constant"),
+        ("SELECT CAST(a AS VARCHAR)", "CAST of anything but a constant"),
+        ("SELECT CAST(a AS BIGINT)", "CAST of anything but a constant"),
+        ("SELECT CAST('2024' AS DATE)", "CAST of anything but a constant"),
+        ("SELECT CAST('2024-02-30' AS DATE)", "CAST of anything but a constant"),
+        ("SELECT a::DECIMAL", ":: may give"),
+        ("SELECT TRY_CAST(a AS DATE)", "TRY_CAST reads"),
+        ("SELECT 'a' 'b'", "a string after 'a'"),
+        ("SELECT $1 'b'", r"a string after \$1"),
+        ("SELECT a AS 'b'", "a string after AS"),
+        ("SELECT lower(a) 'b'", r"a string after \)"),
+        ("SELECT NUMERIC '1.5'", "a string after NUMERIC"),
+        ("SELECT a || 'x'", r"\|\| writes"),
+        ("SELECT 1 / 0.0", "/ by 0"),
+        ("SELECT a / 7", "/ by 0"),
+        ("SELECT a / 7.0e-400", "/ by 0"),
+        ("SELECT a / b::double", "/ by 0"),
+        ("SELECT 7 / real", "/ by 0"),
+        ("SELECT count(double) / 2.0e0", "/ by 0"),
+        ("SELECT a % 0", "% by 0"),
+        ("SELECT a % b", "% by 0"),
+        ("SELECT sqrt(a)", "the function sqrt"),
+        ("SELECT floor(a)", "the function floor"),
+        ("SELECT a EXCEPT ALL SELECT b", "EXCEPT ALL counts"),
+        ("SELECT a INTERSECT ALL SELECT b", "INTERSECT ALL counts"),
+        ("SELECT nulls ORDER BY nulls", "NULLS as a name"),
+        ("SELECT desc ORDER BY desc", "DESC as a name"),
+        ("SELECT a ORDER BY ALL", "BY ALL may"),
+        ("SELECT a GROUP BY (1)", "may be a column or a number"),
+        ("SELECT TIMESTAMP '2024-01-01 00:00:00.1234567'", "is not of the form"),
+        ("SELECT TIMESTAMP '2024-01-01 00:00:00+02:00'", "is not of the form"),
+        ("SELECT a WHERE b > '2024-01-01 00:00:00.1234567'", "it has no nanoseconds"),
+        ("SELECT a LIKE 'b' ESCAPE '!'", "ESCAPE is not read"),
+        ("SELECT lag(a, 1, 0) OVER (ORDER BY a)", "the third argument of lag"),
+        ("SELECT substring(a, 0, 2)", "substring counts from the end"),
+        ("SELECT substring(a FROM b FOR 2)", "substring counts from the end"),
+        ("SELECT INTERVAL 5 DAY", "write INTERVAL '5'"),
+        ("SELECT 9223372036854775808", "more than 64 bits"),
+        ('SELECT "A" FROM (SELECT 1 AS a, 2 AS "A")', r"differ in case only \(A, a\)"),
+        ("SELECT rank() OVER (ORDER BY a) - row_number() OVER (ORDER BY a)", "ranks have 32 bits"),
+        ("SELECT r * r FROM (SELECT row_number() OVER (ORDER BY a) AS r FROM b)", "ranks have 32 bits"),
+        ("SELECT 10L", "cannot be sent '10L'"),
+        ("SELECT 0x1F", "cannot be sent '0x'"),
+        ("SELECT E'\\''", "single quotes with no prefix"),
+        ("SELECT r'x'", "a string after r "),
+        ("SELECT r'''a', (SELECT max(n) FROM uat_b.secret), '''", "a string after r "),
+        ('SELECT b"x"', "no prefix of quotes"),
+        ("SELECT U&'x'", "a string after &"),
+        ("SELECT $$x$$", "single quotes with no prefix"),
+        ("SELECT $a$x$a$", "single quotes with no prefix"),
+        ("SELECT * FROM uat_b.secret", "has no table"),
+        ("SELECT * FROM uat_a.orgs, uat_b.secret", "has no table"),
+        ("SELECT * FROM uat_a.orgs JOIN uat_b.secret ON true", "has no table"),
+        ("SELECT * FROM (uat_b.secret JOIN uat_a.orgs ON true)", "has no table"),
+        ("SELECT (SELECT max(n) FROM uat_b.secret) FROM uat_a.orgs", "has no table"),
+        ("WITH a AS (FROM uat_b.secret) FROM a", "has no table"),
+        ("SELECT X'4'", "is not hexadecimal"),
+        ("SELECT a ^ 2", r"cannot be sent '\^'"),
+        ("SELECT a ~ 'x'", "a string after ~"),
+        ("SELECT EXTRACT(dow FROM d)", "may count DOW"),
+        ("SELECT $1", "has no value"),
+        ('SELECT "${env:HOME}"', r"has a \$"),
+        ("WITH totals AS (SELECT 1) SELECT * FROM uat_b.totals, totals", "is called totals, as a view is"),
+        ("WITH totals (a) AS (SELECT 1) SELECT * FROM uat_b.totals, totals", "is called totals, as a view is"),
+        ("", "must begin with SELECT"),
+        ("SELECT a GROUP BY GROUPING SETS (1)", "may be a column or a number"),
+        ("SELECT {x}", r"cannot be sent '\{'"),
+        ("SELECT ~ a", "cannot be sent '~'"),
+        ('SELECT U&"x"', "no prefix of quotes"),
+        ("SELECT a ? b", r"cannot be sent '\?'"),
+        (
+            "SELECT sum(n) OVER (ORDER BY d RANGE BETWEEN INTERVAL '7' DAY PRECEDING AND CURRENT ROW)",
+            "only the frames of ROWS",
+        ),
+        ("SELECT sum(n) OVER (ORDER BY n RANGE 7 PRECEDING)", "only the frames of ROWS"),
+        ("SELECT sum(n) OVER (ORDER BY n ROWS BETWEEN $1 PRECEDING AND CURRENT ROW)", "only the frames of ROWS"),
+        ("SELECT sum(n) OVER (ORDER BY n GROUPS CURRENT ROW)", "only the frames of ROWS"),
+        ("SELECT lag(n) IGNORE NULLS OVER (ORDER BY n)", "IGNORE NULLS is lost"),
+        ("SELECT lead(n IGNORE NULLS) OVER (ORDER BY n)", "IGNORE NULLS is lost"),
+        ("SELECT nth_value(n, 2) RESPECT NULLS OVER (ORDER BY n)", "RESPECT NULLS is lost"),
+        ("SELECT a WHERE INTERVAL '24 hours' = INTERVAL '1 day'", "INTERVAL may only be added"),
+        ("SELECT a WHERE b - c > INTERVAL '1 day'", "INTERVAL may only be added"),
+        ("SELECT a + INTERVAL '36 hours'", "INTERVAL may only be added"),
+        ("SELECT a + INTERVAL '1 day' * 2", "INTERVAL may only be added"),
+        ("SELECT -INTERVAL '1' DAY", "INTERVAL may only be added"),
+        ("SELECT a - TIMESTAMP '2024-01-01 00:00:00'", "anything but a constant INTERVAL"),
+        ("SELECT DATE '2024-01-02' - 1", "anything but a constant INTERVAL"),
+        ("SELECT date_trunc('day', a) - b", "anything but a constant INTERVAL"),
+        ("SELECT ts - m FROM uat_a.orgs", "anything but a constant INTERVAL"),
+        ("SELECT n + (CASE WHEN n > 1 THEN ts END) FROM uat_a.orgs", "anything but a constant INTERVAL"),
+        ("SELECT max(o.ts) - min(o.ts) FROM uat_a.orgs o", "anything but a constant INTERVAL"),
+        (
+            "SELECT q.hi - q.lo FROM (SELECT max(ts) AS hi, min(ts) lo FROM uat_a.orgs) q",
+            "anything but a constant INTERVAL",
+        ),
+        (
+            "WITH c (hi, lo) AS (SELECT max(ts), min(ts) FROM uat_a.orgs) SELECT hi - lo FROM c",
+            "anything but a constant INTERVAL",
+        ),
+        ("SELECT x - y FROM (VALUES (1, DATE '2024-01-01')) a (x, y)", "anything but a constant INTERVAL"),
+        (
+            "SELECT x - x FROM (SELECT NULL AS x UNION ALL SELECT ts FROM uat_a.orgs) a",
+            "anything but a constant INTERVAL",
+        ),
+        ("SELECT a + INTERVAL '1 day' - b", "anything but a constant INTERVAL"),
+        ("SELECT extract(HOUR FROM a - b)", "extract of anything but a column"),
+        ("SELECT by ORDER BY by", "BY as a name"),
+        ("SELECT a ORDER BY range", "RANGE as a name"),
+        ("SELECT a, limit", "LIMIT as a name"),
+        ("SELECT 5 preceding", "PRECEDING as a name"),
+        ("SELECT order", "ORDER as a name"),
+        ("SELECT x 'ab'", "a string after x"),
+        ("SELECT o.date 'ab' FROM b o", "a string after date"),
+        ("SELECT concat((WITH c(z) AS (SELECT 'a') SELECT max(z) FROM c), w)", "the function concat"),
+        ("SELECT a, log((WITH c(z) AS (SELECT 8) SELECT max(z) FROM c)) AS b", "the function log"),
+        ("WITH c(z) AS (SELECT 1), log(z + 1) AS (SELECT 2) SELECT 1", "the function log"),
+        ("SELECT b BETWEEN false AND true = false", "what follows BETWEEN"),
+        ("SELECT b BETWEEN c = d AND true", "what follows BETWEEN"),
+        ("SELECT a IS DISTINCT FROM b AND c", "what follows IS DISTINCT FROM"),
+        ("SELECT CASE x WHEN 0.0 THEN 1 END", "CASE x WHEN compares"),
+        ("SELECT nullif(x, 0.0)", "the function nullif"),
+        ("SELECT count(*) GROUP BY ROLLUP (n)", r"ROLLUP with the set \(\)"),
+        ("SELECT count(*) GROUP BY CUBE (n)", r"CUBE with the set \(\)"),
+        ("SELECT count(*) GROUP BY GROUPING SETS ((n), ())", r"SETS with the set \(\)"),
+        ("SELECT (SELECT sum(a) FROM b WHERE b.c = d.c HAVING count(*) > 1) FROM d", "HAVING in a subquery"),
+        ("SELECT current_date", "the time is that of another machine"),
+        ("SELECT a AT TIME ZONE $1", "time zones are not known"),
+        (
+            'SELECT "N" FROM uat_a.orgs WHERE EXISTS (SELECT 1 FROM uat_b.totals WHERE n = 9)',
+            r"differ in case only \(N, n\)",
+        ),
+        ("SELECT tags FROM uat_a.orgs ORDER BY tags", "names column tags of uat_a.orgs, because it is list"),
     ],
 )
-def test_what_spark_may_read_otherwise_is_refused(sql: str) -> None:
-    with pytest.raises(EngineChoiceError):
+def test_what_spark_may_read_otherwise_is_refused(sql: str, reason: str) -> None:
+    with pytest.raises(EngineChoiceError, match=reason):
         sent(sql)
 
 
@@ -182,7 +256,18 @@ def test_what_spark_may_read_otherwise_is_refused(sql: str) -> None:
     [
         "SELECT a / 7.0, a * 1.0 / 0.5, a % 7, a % 2.5, CAST(7 AS DOUBLE), CAST('2024-02-29' AS DATE)",
         "WITH c (x, y) AS (SELECT 1, 2) SELECT * FROM c AS d (e, f) JOIN (SELECT 1) g (h) ON (e = h) WHERE e IN (1, 2)",
-        "SELECT count(*) FILTER (WHERE a > 1), a * 1.0 FROM b GROUP BY GROUPING SETS ((a), ())",
+        "SELECT count(*) FILTER (WHERE a > 1), a * 1.0 FROM b GROUP BY GROUPING SETS ((a), (a, c))",
+        "SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM c",
+        "SELECT last_value(a) IGNORE NULLS OVER (ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) FROM c",
+        "SELECT d - INTERVAL '3 months' + INTERVAL '1' DAY FROM b WHERE d < DATE '2024-01-01' + INTERVAL '1' YEAR",
+        "SELECT ts + INTERVAL '1 day', n - 1, n - -n, count(ts) - n FROM uat_a.orgs",
+        "SELECT sum(CASE WHEN ts > d THEN 1 ELSE 0 END) - n FROM uat_a.orgs",
+        "SELECT max(n) FILTER (WHERE ts > d) - sum(n) OVER (ORDER BY ts) FROM uat_a.orgs",
+        "SELECT x - z FROM (VALUES (1, DATE '2024-01-01', 2)) a (x, y, z)",
+        "SELECT a FROM (SELECT a FROM b GROUP BY a HAVING count(*) > 1) c",
+        "SELECT a FROM b WHERE a IN (SELECT a FROM b GROUP BY a HAVING sum(b) > 1)",
+        "SELECT a FROM b WHERE a BETWEEN 1 AND (2) AND (a IS DISTINCT FROM d) AND true",
+        "SELECT state FROM uat_a.orgs ORDER BY state",
         "SELECT a.x IS NOT DISTINCT FROM b.y FROM c AS a JOIN c AS b ON a.x = b.x WHERE TRIM(BOTH 'x' FROM a.x) = b.z",
         "SELECT *, count(*), a.* FROM (SELECT row_number() OVER (ORDER BY a) AS r FROM b) a",
         "SELECT EXTRACT(YEAR FROM d), substring(a FROM 1 FOR 2) FROM b WHERE EXISTS (SELECT 1) AND NOT (a OR (b))",
@@ -235,3 +320,48 @@ def test_what_a_worker_leaves_out_is_not_read_elsewhere() -> None:
 
 def test_errors_have_no_versions() -> None:
     assert without_pins("`uat_a@7-ab`.`orgs` is not there", ["7-ab"]) == "`uat_a`.`orgs` is not there"
+
+
+def test_the_columns_of_tables_have_the_same_values_there() -> None:
+    def check(**columns: pa.DataType) -> None:
+        names = SparkNames("lake", {ORGS: "7-ab"}, {}, {ORGS: pa.schema(columns)})
+        spark_statement("SELECT count(*) AS c FROM uat_a.orgs o, (SELECT 1 AS n) p WHERE EXISTS (SELECT n)", {}, names)
+
+    check(a=pa.float64(), t=pa.timestamp("us", "UTC"), s=pa.struct({"item": pa.list_(pa.int8())}), item=pa.int8())
+    with pytest.raises(EngineChoiceError, match=r"table uat_a\.orgs, because column f is float, and floats of 32 bits"):
+        check(a=pa.int8(), f=pa.float32())
+    with pytest.raises(EngineChoiceError, match=r"because column s is list<.*floats of 32 bits"):
+        check(s=pa.list_(pa.struct({"f": pa.float32()})))
+    with pytest.raises(EngineChoiceError, match="no time zone but UTC"):
+        check(t=pa.timestamp("us", "America/New_York"))
+    with pytest.raises(EngineChoiceError, match=r"differ in case only \(N, n\)"):
+        check(N=pa.int8())
+    with pytest.raises(EngineChoiceError, match=r"differ in case only \(N, n\)"):
+        check(s=pa.map_(pa.string(), pa.struct({"N": pa.int8()})))
+    columns = pa.schema({"b": pa.int8(), "B": pa.int8()})
+    with pytest.raises(EngineChoiceError, match=r"differ in case only \(B, b\)"):
+        spark_statement("SELECT 1 FROM uat_a.orgs", {}, SparkNames("lake", {ORGS: "7-ab"}, {}, {ORGS: columns}))
+
+
+def test_the_names_of_views_are_compared_too() -> None:
+    columns = pa.schema({"STATE": pa.string(), "n": pa.int64()})
+    names = SparkNames("lake", {ORGS: "7-ab"}, {TOTALS: SUM}, {ORGS: columns})
+    with pytest.raises(EngineChoiceError, match=r"differ in case only \(STATE, state\)"):
+        spark_statement("SELECT n FROM uat_b.totals", {}, names)
+
+
+def test_a_view_may_have_times() -> None:
+    view = View("SELECT max(ts) AS last FROM uat_a.orgs", [ORGS], pa.schema({"last": pa.timestamp("us")}))
+    names = SparkNames("lake", {ORGS: "7-ab"}, {TOTALS: view}, {ORGS: COLUMNS})
+    assert spark_statement("SELECT last + INTERVAL '1 day' AS x FROM uat_b.totals", {}, names)
+    with pytest.raises(EngineChoiceError, match="a time - anything but"):
+        spark_statement("SELECT last - b.x AS x FROM uat_b.totals, b", {}, names)
+
+
+def test_parameters_have_the_same_values_there() -> None:
+    with pytest.raises(EngineChoiceError, match=r"parameter \$1, because it is float"):
+        sent("SELECT $1", **{"1": pa.scalar(0.5, pa.float32())})
+    with pytest.raises(EngineChoiceError, match="no time zone but UTC"):
+        sent("SELECT $at", at=pa.scalar(0, pa.timestamp("us", "Europe/Berlin")))
+    with pytest.raises(EngineChoiceError, match="a time - anything but"):
+        sent("SELECT a - $1", **{"1": pa.scalar(0, pa.timestamp("us"))})

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dagfusion_query.errors import EngineChoiceError
+from dagfusion_query.spark.sql_words import keyword
 from dagfusion_query.sql_text import SqlToken, TokenKind
 
 _TYPES = frozenset({"CHAR", "DEC", "DECIMAL", "NUMERIC", "TIMESTAMP", "VARCHAR"})
@@ -16,8 +17,8 @@ _AFTER_ROWS = frozenset({"FOLLOWING", "PRECEDING"})
 _GROUPINGS = frozenset({"CUBE", "ROLLUP", "SETS"})
 _OF_32_BITS = frozenset({"lag", "lead", "nth_value", "ntile", "substr", "substring"})
 _ENDS_KEYS = frozenset(
-    ["EXCEPT", "FETCH", "FOR", "FROM", "GROUPS", "HAVING", "INTERSECT", "LIMIT", "OFFSET", "QUALIFY", "RANGE", "ROWS"]
-) | frozenset(["SELECT", "UNION", "WHERE", "WINDOW"])
+    ["EXCEPT", "FETCH", "FOR", "FROM", "GROUPS", "HAVING", "INTERSECT", "LIMIT", "OFFSET", "ORDER", "QUALIFY", "RANGE"]
+) | frozenset(["ROWS", "SELECT", "UNION", "WHERE", "WINDOW"])
 _AFTER_ORDINAL = frozenset({"", ",", ")", "ASC", "DESC", "NULLS"}) | _ENDS_KEYS
 _MOST = (1 << 63) - 1
 _IN_LOCAL = 'use engine="local"'
@@ -53,7 +54,7 @@ def numbers_without_suffix(tokens: Sequence[SqlToken]) -> set[int]:
 def _without_suffix(tokens: Sequence[SqlToken]) -> Iterator[int]:
     levels = [_Level()]
     for at, token in enumerate(tokens):
-        word = _text(tokens, at)
+        word = keyword(tokens, at)
         if word == "(":
             levels.append(_opened(tokens, at, levels[-1]))
         elif word == ")" and len(levels) > 1:
@@ -67,13 +68,13 @@ def _without_suffix(tokens: Sequence[SqlToken]) -> Iterator[int]:
 
 
 def _opened(tokens: Sequence[SqlToken], at: int, around: _Level) -> _Level:
-    opener = _text(tokens, at - 1)
+    opener = keyword(tokens, at - 1)
     is_alone = opener in ("BY", ",", "(") and (around.is_by or around.may_be_ordinals)
     return _Level(opener, may_be_ordinals=is_alone or opener in _GROUPINGS)
 
 
 def _stays(tokens: Sequence[SqlToken], at: int, level: _Level) -> bool:
-    before, after = _text(tokens, at - 1), _text(tokens, at + 1)
+    before, after = keyword(tokens, at - 1), keyword(tokens, at + 1)
     if before == "." or after == ".":
         return False  # it has a point
     if int(tokens[at].text) > _MOST:
@@ -93,10 +94,3 @@ def _is_argument(before: str, after: str, function: str) -> bool:
     """Return True if a number is an argument by itself that counts something."""
     starts = ("(",) if function == "NTILE" else (",", "FROM", "FOR")
     return before in starts and after in (",", ")", "FOR")
-
-
-def _text(tokens: Sequence[SqlToken], at: int) -> str:
-    """Return a word in upper case, or a sign; the name in quotes of a function, too."""
-    if not 0 <= at < len(tokens) or tokens[at].kind in (TokenKind.text, TokenKind.parameter):
-        return ""
-    return tokens[at].text.upper()

@@ -4,10 +4,15 @@ The types of columns are not known in a text. So what depends on them is refused
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date
 
 from dagfusion_query.errors import EngineChoiceError
+from dagfusion_query.spark.refused_keywords import is_all_columns, wrong_keyword
+from dagfusion_query.spark.refused_times import wrong_time
+from dagfusion_query.spark.shared_sql import table_places
+from dagfusion_query.spark.sql_words import directly_inside, keyword, text
 from dagfusion_query.sql_text import SqlToken, TokenKind
 
 _IN_LOCAL = 'use engine="local"'
@@ -49,11 +54,6 @@ _BEFORE_STRING = frozenset("(,=<>+-*") | frozenset(
 _NULL_TYPES = frozenset({"BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INT", "TEXT", "TIMESTAMP", "VARCHAR"})
 _NUMBER_TYPES = frozenset({"BIGINT", "DOUBLE"})
 _RANKS = frozenset({"dense_rank", "ntile", "rank", "row_number"})
-_SIDES = ("FIRST", "LAST")
-# What has no key of an ORDER BY before it, so that ASC and DESC are names.
-_NO_KEY = frozenset("(,.+-*/%<>=|:") | frozenset(
-    ["", "AND", "AS", "BY", "CASE", "DISTINCT", "ELSE", "NOT", "ON", "OR", "SELECT", "THEN", "WHEN", "WHERE"]
-)
 _WORDS = {
     "NATURAL": "NATURAL has other columns there: write JOIN ... ON",
     "USING": "JOIN ... USING has other columns there: write JOIN ... ON",
@@ -61,30 +61,32 @@ _WORDS = {
     "TRY_CAST": "TRY_CAST reads other texts there",
     "QUALIFY": "QUALIFY may be read otherwise there: filter a subquery",
     "TABLESAMPLE": "a sample has other rows there",
+    "ZONE": "time zones are not known there",
+    **dict.fromkeys(
+        ["CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"],
+        "the time is that of another machine there: pass it as a parameter",
+    ),
 }
 
 
-def check_not_refused(tokens: Sequence[SqlToken]) -> None:
+def check_not_refused(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> None:
     """Check that a statement has nothing that the engines read otherwise.
 
     Args:
         tokens: The statement, without comments.
+        times: The columns of its tables and the parameters that are dates or timestamps.
 
     Raises:
         EngineChoiceError: There is something of that kind.
     """
-    names = {token.name for token in tokens if token.name is not None}
-    if len({name.casefold() for name in names}) < len(names):
-        raise EngineChoiceError(
-            f"the statement has names that differ in case only, which Spark reads as one: {_IN_LOCAL}"
-        )
     if has_ranks(tokens) and any(_is_arithmetic(tokens, at) for at in range(len(tokens))):
         raise EngineChoiceError(
             f"ranks have 32 bits and a sign there, so a statement with ranks and + - * is not sent: {_IN_LOCAL}"
         )
-    for at, token in enumerate(tokens):
-        if (wrong := _wrong(tokens, at, token)) is not None:
-            raise EngineChoiceError(f"the Spark engine is not sent this statement, because {wrong}, or {_IN_LOCAL}")
+    tables = table_places(tokens)
+    wrongs = (_wrong(tokens, at, token, tables) for at, token in enumerate(tokens))
+    if (wrong := next(filter(None, wrongs), None) or wrong_time(tokens, times)) is not None:
+        raise EngineChoiceError(f"the Spark engine is not sent this statement, because {wrong}, or {_IN_LOCAL}")
 
 
 def has_ranks(tokens: Sequence[SqlToken]) -> bool:
@@ -104,28 +106,29 @@ def check_string(text: str) -> None:
         )
 
 
-def _wrong(tokens: Sequence[SqlToken], at: int, token: SqlToken) -> str | None:
+def _wrong(tokens: Sequence[SqlToken], at: int, token: SqlToken, tables: set[int]) -> str | None:
     match token.kind:
         case TokenKind.text:
             return _wrong_string(tokens, at)
         case TokenKind.word | TokenKind.quoted if (
-            _word(tokens, at + 1) == "(" and token.name in _TRIMS | _OFFSETS | _PARTS
+            keyword(tokens, at + 1) == "(" and token.name in _TRIMS | _OFFSETS | _PARTS
         ):
             return _wrong_arguments(tokens, at)
         case TokenKind.word:
-            return _WORDS.get(token.text.upper()) or _wrong_word(tokens, at, token.text.upper())
+            return _wrong_word(tokens, at, keyword(tokens, at), tables)
         case TokenKind.other:
             return _wrong_sign(tokens, at, token.text)
     return None
 
 
 def _wrong_string(tokens: Sequence[SqlToken], at: int) -> str | None:
-    before = tokens[at - 1] if at else None
-    if before is None or before.text.upper() not in _BEFORE_STRING:
-        return f"a string after {'nothing' if before is None else before.text[:100]} may be read otherwise there"
-    wanted = {"DATE": _DATE, "TIMESTAMP": _TIMESTAMP}.get(_word(tokens, at - 1))
+    before = keyword(tokens, at - 1)
+    is_apart = at > 0 and tokens[at - 1].start + len(before) < tokens[at].start
+    if before not in _BEFORE_STRING or (before == "X" and is_apart):
+        return f"a string after {text(tokens, at - 1)[:100] or 'nothing'} may be read otherwise there"
+    wanted = {"DATE": _DATE, "TIMESTAMP": _TIMESTAMP}.get(before)
     if wanted is not None and wanted.fullmatch(tokens[at].text) is None:
-        return f"{before.text} {tokens[at].text[:100]} is not of the form 2024-12-31 or 2024-12-31 23:59:59.123456"
+        return f"{before} {tokens[at].text[:100]} is not of the form 2024-12-31 or 2024-12-31 23:59:59.123456"
     return None
 
 
@@ -133,9 +136,9 @@ def _wrong_arguments(tokens: Sequence[SqlToken], at: int) -> str | None:
     """Return what is wrong with the arguments of a function."""
     commas, name = _commas(tokens, at + 1), tokens[at].name
     if name in _PARTS:
-        starts = [place for place in _directly_inside(tokens, at + 1) if _word(tokens, place) in (",", "FROM")]
-        start = _word(tokens, starts[0] + 1) if starts else ""
-        if not start.isdecimal() or int(start) < 1 or _word(tokens, starts[0] + 2) not in (",", ")", "FOR"):
+        starts = [place for place in directly_inside(tokens, at + 1) if keyword(tokens, place) in (",", "FROM")]
+        start = keyword(tokens, starts[0] + 1) if starts else ""
+        if not start.isdecimal() or int(start) < 1 or keyword(tokens, starts[0] + 2) not in (",", ")", "FOR"):
             return f"{name} counts from the end there if its start is below 1: write a number from 1 on"
     if name in _TRIMS and commas:
         return f"{name} with two arguments has them the other way round there: write trim(BOTH 'x' FROM s)"
@@ -144,25 +147,20 @@ def _wrong_arguments(tokens: Sequence[SqlToken], at: int) -> str | None:
     return None
 
 
-def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str) -> str | None:
-    before, after = _word(tokens, at - 1), _word(tokens, at + 1)
+def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str, tables: set[int]) -> str | None:
+    before, after = keyword(tokens, at - 1), keyword(tokens, at + 1)
     if word == "CAST":
         return _wrong_cast(tokens, at)
     if word in ("EXCEPT", "INTERSECT") and after == "ALL":
         return f"{word} ALL counts rows otherwise there"
     if word == "ALL" and before == "BY":
         return "BY ALL may be read otherwise there: name the columns"
-    if "." in (before, after):
-        return None  # a name
-    is_side = after in _SIDES or before in ("IGNORE", "RESPECT")
-    if word in ("ASC", "DESC", "NULLS") and (before in _NO_KEY or (word == "NULLS" and not is_side)):
-        return f"{word} as a name may be read as a keyword: write it in quotes"
-    return None
+    return _WORDS.get(word) or wrong_keyword(tokens, at, tables)
 
 
 def _wrong_cast(tokens: Sequence[SqlToken], at: int) -> str | None:
     """Return what is wrong with a CAST; what it is of has a type that is known for constants only."""
-    parts = [_word(tokens, at + ahead) for ahead in range(1, 6)]
+    parts = [keyword(tokens, at + ahead) for ahead in range(1, 6)]
     kind = parts[3]
     if parts[0] == "(" and parts[2] == "AS" and parts[4] == ")":
         value = tokens[at + 2].text
@@ -183,7 +181,7 @@ def _wrong_cast(tokens: Sequence[SqlToken], at: int) -> str | None:
 def _wrong_sign(tokens: Sequence[SqlToken], at: int, sign: str) -> str | None:
     if sign == ":":
         return ":: may give other values there: write CAST of a constant, n * 1 for BIGINT and n * 1.0 for DOUBLE"
-    if sign == "|" and _word(tokens, at + 1) == "|":
+    if sign == "|" and keyword(tokens, at + 1) == "|":
         return "|| writes times and numbers otherwise there"
     if sign == "/" and not _is_divisor(tokens, at + 1, has_point=True):
         return "/ by 0 and / between integers differ there: divide by a number with a point that is not 0, such as 7.0"
@@ -194,7 +192,7 @@ def _wrong_sign(tokens: Sequence[SqlToken], at: int, sign: str) -> str | None:
 
 def _is_divisor(tokens: Sequence[SqlToken], at: int, *, has_point: bool) -> bool:
     """Return True if a number that is not 0 begins at a place; the point and the digits are tokens of their own."""
-    whole, point, fraction = (_word(tokens, at + ahead) for ahead in range(3))
+    whole, point, fraction = (keyword(tokens, at + ahead) for ahead in range(3))
     if point != ".":
         return not has_point and whole.isdecimal() and int(whole) > 0
     return whole.isdecimal() and fraction.isdecimal() and float(f"{whole}.{fraction}") > 0
@@ -202,24 +200,12 @@ def _is_divisor(tokens: Sequence[SqlToken], at: int, *, has_point: bool) -> bool
 
 def _commas(tokens: Sequence[SqlToken], at: int) -> int:
     """Return how many commas are directly in the parentheses that open at a place."""
-    return sum(_word(tokens, place) == "," for place in _directly_inside(tokens, at))
-
-
-def _directly_inside(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
-    """Yield the places directly in the parentheses that open at a place, without those inside of others."""
-    depth = 0
-    for place in range(at, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(_word(tokens, place), 0)
-        if not depth:
-            return
-        if depth == 1:
-            yield place
+    return sum(keyword(tokens, place) == "," for place in directly_inside(tokens, at))
 
 
 def _is_arithmetic(tokens: Sequence[SqlToken], at: int) -> bool:
-    sign = _word(tokens, at)
-    is_all = sign == "*" and _word(tokens, at - 1) in ("(", ",", ".", "ALL", "DISTINCT", "SELECT")
-    return sign in ("+", "-", "*") and not is_all
+    sign = keyword(tokens, at)
+    return sign in ("+", "-", "*") and not (sign == "*" and is_all_columns(tokens, at))
 
 
 def _is_day(text: str) -> bool:
@@ -228,10 +214,3 @@ def _is_day(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _word(tokens: Sequence[SqlToken], at: int) -> str:
-    """Return a word in upper case, or a sign; nothing for names in quotes, strings and parameters."""
-    if not 0 <= at < len(tokens) or tokens[at].kind not in (TokenKind.word, TokenKind.other):
-        return ""
-    return tokens[at].text.upper()

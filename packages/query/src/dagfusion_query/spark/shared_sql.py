@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dagfusion_query.errors import EngineChoiceError
+from dagfusion_query.spark.sql_words import column_lists, keyword, text
 from dagfusion_query.sql_text import SqlToken, TokenKind
 
 SHARED_FUNCTIONS = frozenset(
@@ -39,7 +40,6 @@ SHARED_FUNCTIONS = frozenset(
         "min",
         "nth_value",
         "ntile",
-        "nullif",
         "octet_length",
         "percent_rank",
         "rank",
@@ -130,21 +130,22 @@ def check_shared(tokens: Sequence[SqlToken]) -> None:
     Raises:
         EngineChoiceError: They may not, or Spark would read something that is no table of the catalog.
     """
+    lists = column_lists(tokens)
     for at, token in enumerate(tokens):
-        following = _text(tokens, at + 1)
-        is_first = token.name is not None and _text(tokens, at - 1) != "."
-        if following == "(" and token.name is not None:
+        following = text(tokens, at + 1)
+        is_first = token.name is not None and text(tokens, at - 1) != "."
+        if following == "(" and token.name is not None and at not in lists:
             _check_call(tokens, at)
         elif is_first and following == "." and token.name in _FILE_FORMATS and _is_quoted(tokens, at + 2):
-            raise EngineChoiceError(f"the Spark engine is not sent {token.text}.{_text(tokens, at + 2)[:100]}")
+            raise EngineChoiceError(f"the Spark engine is not sent {token.text}.{text(tokens, at + 2)[:100]}")
 
 
 def table_places(tokens: Sequence[SqlToken]) -> set[int]:
     """Return the places at which the name of a table may begin: after FROM, JOIN, and the commas between tables."""
     found: set[int] = set()
     levels = [_Clause()]
-    for at, token in enumerate(tokens):
-        level, word = levels[-1], _keyword(token)
+    for at in range(len(tokens)):
+        level, word = levels[-1], keyword(tokens, at)
         if word == "(":
             # Tables that are joined may be in parentheses.
             levels.append(_Clause(has_select=at in found, is_from=at in found))
@@ -153,7 +154,7 @@ def table_places(tokens: Sequence[SqlToken]) -> set[int]:
             levels.pop()
         elif word == "SELECT":
             level.has_select, level.is_from = True, False
-        elif word == "FROM" and _text(tokens, at - 1).upper() == "DISTINCT":
+        elif word == "FROM" and keyword(tokens, at - 1) == "DISTINCT":
             continue  # a IS DISTINCT FROM b
         elif word in ("FROM", "JOIN"):
             level.is_from = level.has_select  # the FROM of EXTRACT(YEAR FROM a) has no SELECT before it
@@ -208,8 +209,8 @@ class _Level:
 
 def _orders(tokens: Sequence[SqlToken]) -> Iterator[tuple[int, str]]:
     levels = [_Level()]
-    for at, token in enumerate(tokens):
-        level, word = levels[-1], _keyword(token)
+    for at in range(len(tokens)):
+        level, word = levels[-1], keyword(tokens, at)
         if word == "(":
             levels.append(_Level())
         elif word in (",", ")") or word in _AFTER_KEYS:
@@ -219,44 +220,26 @@ def _orders(tokens: Sequence[SqlToken]) -> Iterator[tuple[int, str]]:
             if word == ")" and len(levels) > 1:
                 levels.pop()
         elif word == "BY":
-            level.is_order = _text(tokens, at - 1).upper() == "ORDER"
+            level.is_order = keyword(tokens, at - 1) == "ORDER"
         elif word == "DESC":
             level.is_descending = True
-        elif word == "NULLS" and _text(tokens, at + 1).upper() in ("FIRST", "LAST"):
+        elif word == "NULLS" and keyword(tokens, at + 1) in ("FIRST", "LAST"):
             level.has_nulls = True
     if lacks := levels[-1].ended():
         yield len(tokens), lacks
 
 
 def _check_call(tokens: Sequence[SqlToken], at: int) -> None:
-    word, name = _keyword(tokens[at]), tokens[at].name or ""
-    before = _text(tokens, at - 1).upper()
-    is_list_of_columns = before in ("AS", ")") or _is_table_expression(tokens, at)
-    if word in _BEFORE_PARENTHESIS or is_list_of_columns:
+    word, name = keyword(tokens, at), tokens[at].name or ""
+    if word in _BEFORE_PARENTHESIS:
         return
-    if name not in SHARED_FUNCTIONS or before == ".":
+    if name not in SHARED_FUNCTIONS or text(tokens, at - 1) == ".":
         raise EngineChoiceError(
             f"the function {name[:100]} may return other values in Spark SQL, so it is not sent: {_IN_LOCAL}"
         )
-    if name == "extract" and (part := _text(tokens, at + 2).upper()) not in _PARTS_OF_TIME:
+    if name == "extract" and (part := text(tokens, at + 2).upper()) not in _PARTS_OF_TIME:
         raise EngineChoiceError(f"Spark SQL may count {part[:100]} from another number, so it is not sent: {_IN_LOCAL}")
-
-
-def _is_table_expression(tokens: Sequence[SqlToken], at: int) -> bool:
-    """Return True for the name and the columns of a common table expression: `a (x, y) AS (`."""
-    if _text(tokens, at - 1).upper() not in ("WITH", "RECURSIVE", ","):
-        return False
-    end = next((place for place in range(at, len(tokens)) if tokens[place].text == ")"), len(tokens))
-    return _text(tokens, end + 1).upper() == "AS" and _text(tokens, end + 2) == "("
 
 
 def _is_quoted(tokens: Sequence[SqlToken], at: int) -> bool:
     return at < len(tokens) and tokens[at].kind is TokenKind.quoted
-
-
-def _keyword(token: SqlToken) -> str:
-    return token.text.upper() if token.kind in (TokenKind.word, TokenKind.other) else ""
-
-
-def _text(tokens: Sequence[SqlToken], at: int) -> str:
-    return tokens[at].text if 0 <= at < len(tokens) else ""

@@ -13,6 +13,7 @@ from dagfusion_query.errors import QueryCancelledError, QueryError, RemoteEngine
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.spark import SPARK
+from dagfusion_query.spark.refused_columns import UTC_ZONES
 from dagfusion_query.spark.spark_connect import SparkStatement
 from dagfusion_query.spark.spark_sql import without_pins
 
@@ -20,7 +21,6 @@ _AHEAD = 4  # batches that are received before they are taken
 _LOOK_S = 0.1
 _MOST_DIGITS = 38
 _PLAIN = re.compile(r"[^\W\d]\w*")
-_UTC = frozenset({"UTC", "Etc/UTC", "Z", "+00:00"})
 _FAMILIES: Sequence[tuple[str, Callable[[pa.DataType], bool]]] = (
     ("integer", pt.is_integer),
     ("double", pt.is_floating),
@@ -28,7 +28,7 @@ _FAMILIES: Sequence[tuple[str, Callable[[pa.DataType], bool]]] = (
     ("text", lambda kind: pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)),
     ("binary", lambda kind: pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind)),
     ("date", pt.is_date),
-    ("timestamp", lambda kind: pt.is_timestamp(kind) and (kind.tz is None or kind.tz in _UTC)),
+    ("timestamp", lambda kind: pt.is_timestamp(kind) and (kind.tz is None or kind.tz in UTC_ZONES)),
 )
 _EXACT = {("integer", "double"), ("integer", "decimal")}  # a cast of the first to the second fails if it loses anything
 

@@ -18,9 +18,11 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.errors import EngineChoiceError
 from dagfusion_query.spark.number_widths import numbers_without_suffix
+from dagfusion_query.spark.refused_columns import check_columns, check_parameter, has_time, times
 from dagfusion_query.spark.refused_sql import check_not_refused, check_string, has_ranks
 from dagfusion_query.spark.shared_sql import check_shared, null_orders, table_places
 from dagfusion_query.spark.spark_literals import literal, name, string
+from dagfusion_query.spark.sql_words import keyword
 from dagfusion_query.sql_text import SqlToken, TokenKind, mentioned_tables, tokens, with_select
 
 PIN = "@"  # between a schema and the version of one of its tables
@@ -43,11 +45,18 @@ class SparkNames:
         catalog: The catalog there.
         pins: The version of each table that a statement may name.
         views: The views that it may name.
+        columns: The columns of tables, at least of those with a pin.
     """
 
     catalog: str
     pins: Mapping[TableName, str]
     views: Mapping[TableName, View] = field(default_factory=dict)
+    columns: Mapping[TableName, pa.Schema] = field(default_factory=dict)
+
+    @property
+    def read(self) -> Mapping[TableName, pa.Schema]:
+        """The columns of the tables with a pin."""
+        return {table: self.columns[table] for table in self.pins if table in self.columns}
 
 
 class _Piece(NamedTuple):
@@ -55,6 +64,21 @@ class _Piece(NamedTuple):
 
     text: str
     is_apart: bool
+
+
+@dataclass
+class _Found:
+    """The parts of a statement and of the texts of the views that it reads.
+
+    Attributes:
+        times: The columns and parameters that are times.
+        names: All names, as the engine here reads them.
+        views: The texts of the views in Spark's SQL, by the last part of their names, each after those that it reads.
+    """
+
+    times: set[str]
+    names: set[str] = field(default_factory=set)
+    views: dict[str, str] = field(default_factory=dict)
 
 
 def named_tables(sql: str, tables: Mapping[TableName, View | None]) -> set[TableName]:
@@ -90,11 +114,16 @@ def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames
     Raises:
         EngineChoiceError: It cannot be written in Spark's SQL.
     """
-    views: dict[str, str] = {}
-    text = _Translation(sql, values, names, views).text()
-    if not views:
+    found = _Found({name for schema in names.read.values() for name in times(schema)})
+    found.times.update(name for view in names.views.values() for name in times(view.columns))
+    for parameter, value in values.items():
+        check_parameter(f"${parameter}", value.type)
+        found.times |= {parameter} if has_time(value.type) else set()
+    text = _Translation(sql, values, names, found).text()
+    check_columns(names.read, found.names)
+    if not found.views:
         return text
-    expressions = ", ".join(f"{name(view)} AS ({statement})" for view, statement in views.items())
+    expressions = ", ".join(f"{name(view)} AS ({statement})" for view, statement in found.views.items())
     return f"WITH {expressions} ({text})" if text[:4].upper() == "WITH" else f"WITH {expressions} {text}"
 
 
@@ -105,15 +134,16 @@ class _Translation:
         sql: The text.
         values: The parameters' values.
         names: The names of tables in the server.
-        views: Gets the views that it reads by the last part of their names, each after those that it reads itself.
+        found: Gets what is found.
     """
 
-    def __init__(self, sql: str, values: Mapping[str, pa.Scalar], names: SparkNames, views: dict[str, str]) -> None:
+    def __init__(self, sql: str, values: Mapping[str, pa.Scalar], names: SparkNames, found: _Found) -> None:
         self._sql = with_select(sql)
         self._tokens = [token for token in tokens(self._sql) if token.kind is not TokenKind.comment]
         while self._tokens and self._tokens[-1].text == ";":
             self._tokens.pop()
-        self._values, self._names, self._views = values, names, views
+        self._values, self._names, self._found = values, names, found
+        found.names.update(token.name for token in self._tokens if token.name is not None)
         self._places = table_places(self._tokens)
         self._plain_numbers = numbers_without_suffix(self._tokens)
 
@@ -126,7 +156,7 @@ class _Translation:
                 f"{_IN_LOCAL}"
             )
         check_shared(self._tokens)
-        check_not_refused(self._tokens)
+        check_not_refused(self._tokens, self._found.times)
         return "".join(f" {piece.text}" if piece.is_apart else piece.text for piece in self._pieces()).strip()
 
     def _pieces(self) -> Iterator[_Piece]:
@@ -158,7 +188,7 @@ class _Translation:
         return at > 0 and self._tokens[at - 1].start + len(self._tokens[at - 1].text) < self._tokens[at].start
 
     def _string(self, at: int) -> str:
-        token, before = self._tokens[at].text, self._text(at - 1).upper()
+        token, before = self._tokens[at].text, keyword(self._tokens, at - 1)
         is_joined = at > 0 and self._tokens[at - 1].start + len(before) == self._tokens[at].start
         if before == "X" and is_joined:
             if _HEX.fullmatch(token) is None:
@@ -204,7 +234,7 @@ class _Translation:
                 f"the Spark engine is sent no prefix of quotes, got {token.text[:100]}: {_IN_LOCAL}"
             )
         if token.kind is TokenKind.word and _PLAIN.fullmatch(token.text):
-            is_type = self._text(at - 1).upper() in ("AS", ":") and self._text(at + 1) != "("
+            is_type = keyword(self._tokens, at - 1) == "AS" and keyword(self._tokens, at - 4) == "CAST"
             return ("STRING" if is_type and token.text.upper() in _TEXTS else token.text), 1
         return name(token.name or ""), 1
 
@@ -218,11 +248,11 @@ class _Translation:
         return own if is_qualifier else f"{name(self._names.catalog)}.{own}"
 
     def _read_view(self, table: TableName, view: View) -> None:
-        translation = _Translation(view.sql, {}, self._names, self._views)
+        translation = _Translation(view.sql, {}, self._names, self._found)
         if has_ranks(translation._tokens):
             raise EngineChoiceError(f"the view {table} ranks rows, so the Spark engine is not sent it: {_IN_LOCAL}")
         statement = translation.text()
-        if self._views.setdefault(table.table, statement) != statement:
+        if self._found.views.setdefault(table.table, statement) != statement:
             raise EngineChoiceError(
                 f"the statement reads two views that are called {table.table}, which the Spark engine cannot be sent: "
                 f"{_IN_LOCAL}"

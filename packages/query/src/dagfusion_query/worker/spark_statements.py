@@ -1,6 +1,8 @@
 """Worker process: the statements that the Spark Connect server runs, and which statements that may be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.engine.engine import Prepared
@@ -40,7 +42,7 @@ class SparkStatements:
         if self._server is None or statement.spark is None:
             raise InternalError("a statement for Spark came without its server or the versions of its tables")
         pins = {TableName(*name.split(".", 1)): pin for name, pin in statement.spark.pins.items()}
-        names = SparkNames(self._server.catalog, pins, prepared.bound.session.views)
+        names = SparkNames(self._server.catalog, pins, prepared.bound.session.views, _columns(prepared, pins))
         sql = spark_statement(statement.sql, decode_parameters(body) or {}, names)
         session = SparkSession(self._server.url, self._server.session)
         return SparkBatches(
@@ -70,10 +72,16 @@ class SparkStatements:
         try:
             check_whole(prepared.warnings)
             tables = named_tables(statement.sql, {**dict.fromkeys(prepared.bound.tables), **views})
-            names = SparkNames(self._server.catalog, dict.fromkeys(tables, ""), views)
+            names = SparkNames(self._server.catalog, dict.fromkeys(tables, ""), views, _columns(prepared, tables))
             spark_statement(statement.sql, decode_parameters(body) or {}, names)
         except EngineChoiceError:
             if statement.engine is EngineChoice.spark:
                 raise
             return None
         return sorted(map(str, tables))
+
+
+def _columns(prepared: Prepared, names: Iterable[TableName]) -> Mapping[TableName, pa.Schema]:
+    """Return the columns of tables that a statement reads."""
+    tables = prepared.bound.snapshot.tables
+    return {name: pa.schema([*tables[name].file_schema, *tables[name].partition_schema]) for name in names}

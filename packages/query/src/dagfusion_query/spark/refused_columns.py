@@ -1,0 +1,98 @@
+"""What the columns of tables and the parameters may not be in a statement on the Spark engine. Pure."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.errors import EngineChoiceError
+
+UTC_ZONES = frozenset({"UTC", "Etc/UTC", "Z", "+00:00"})
+_IN_LOCAL = 'use engine="local"'
+
+
+def check_columns(tables: Mapping[TableName, pa.Schema], names: AbstractSet[str]) -> None:
+    """Check that the tables of a statement have no column that may have other values or another name there.
+
+    Args:
+        tables: The columns of all tables that it reads.
+        names: All names in its text and in those of its views, as the engine here reads them.
+
+    Raises:
+        EngineChoiceError: A column is of such a type, or differs from another name in case only.
+    """
+    fields = [(table, field) for table, schema in tables.items() for field in schema]
+    for table, field in fields:
+        if (reason := _refusal(field.type)) is not None:
+            raise EngineChoiceError(
+                f"the Spark engine is not sent table {table}, because column {field.name[:100]} is {reason}: "
+                f"{_IN_LOCAL}"
+            )
+        if pt.is_nested(field.type) and field.name in names:
+            raise EngineChoiceError(
+                f"the Spark engine is not sent a statement that names column {field.name[:100]} of {table}, because it "
+                f"is {str(field.type)[:100]}, which is compared otherwise there: {_IN_LOCAL}"
+            )
+    by_case: defaultdict[str, set[str]] = defaultdict(set)
+    for name in {*names, *(part.name for _, field in fields for part in _parts(field))}:
+        by_case[name.casefold()].add(name)
+    if wrong := next((sorted(same) for same in by_case.values() if len(same) > 1), None):
+        raise EngineChoiceError(
+            f"the statement and its tables have names that differ in case only ({', '.join(wrong)[:100]}), which Spark "
+            f"reads as one: {_IN_LOCAL}"
+        )
+
+
+def check_parameter(name: str, kind: pa.DataType) -> None:
+    """Check that a parameter's type has the same values there.
+
+    Raises:
+        EngineChoiceError: The type may have others.
+    """
+    if (reason := _refusal(kind)) is not None:
+        raise EngineChoiceError(f"the Spark engine is not sent parameter {name}, because it is {reason}: {_IN_LOCAL}")
+
+
+def times(schema: pa.Schema) -> set[str]:
+    """Return the names of the columns, and of the fields inside of them, that are or have dates or timestamps."""
+    return {part.name for field in schema for part in _parts(field) if has_time(part.type)}
+
+
+def has_time(kind: pa.DataType) -> bool:
+    """Return True if a type is a time, or has one inside."""
+    return _any(kind, pt.is_temporal)
+
+
+def _refusal(kind: pa.DataType) -> str | None:
+    """Return why values of a type are not the same there."""
+    if _any(kind, lambda one: pt.is_float32(one) or pt.is_float16(one)):
+        return f"{str(kind)[:100]}, and floats of 32 bits are compared otherwise there"
+    if _any(kind, lambda one: pt.is_timestamp(one) and one.tz is not None and one.tz not in UTC_ZONES):
+        return f"{str(kind)[:100]}, and there is no time zone but UTC there"
+    return None
+
+
+def _any(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:
+    return is_one(kind) or any(_any(child.type, is_one) for child in _children(kind))
+
+
+def _parts(field: pa.Field) -> Iterator[pa.Field]:
+    """Yield a column and the named fields inside of it."""
+    yield field
+    yield from _fields_inside(field.type)
+
+
+def _fields_inside(kind: pa.DataType) -> Iterator[pa.Field]:
+    for child in _children(kind):
+        if pt.is_struct(kind):  # the elements of lists have no names
+            yield child
+        yield from _fields_inside(child.type)
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    if pt.is_dictionary(kind):
+        return [pa.field("value", kind.value_type)]
+    return [kind.field(number) for number in range(kind.num_fields)]

@@ -1,0 +1,233 @@
+"""Whether the words of a statement that are read for keywords are, and which forms of clauses are not sent. Pure.
+
+DataFusion takes most keywords for names, too: `SELECT range FROM a`. Such a name has to be in quotes or qualified.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from dagfusion_query.spark.sql_words import closing, directly_inside, keyword, opening, text
+from dagfusion_query.sql_text import SqlToken
+
+_BOUND = r"(?:UNBOUNDED (?:PRECEDING|FOLLOWING)|CURRENT ROW)"
+_ROWS = rf"(?:{_BOUND}|\d+ (?:PRECEDING|FOLLOWING))"
+_FRAME = re.compile(
+    rf"(?:RANGE (?:{_BOUND}|BETWEEN {_BOUND} AND {_BOUND})|ROWS (?:{_ROWS}|BETWEEN {_ROWS} AND {_ROWS})) \)"
+)
+_FRAME_WORDS = 8
+_UNITS = frozenset({"GROUPS", "RANGE", "ROWS"})
+_OFFSETS = frozenset({"FOLLOWING", "PRECEDING"})
+_KEYS = frozenset({"GROUP", "ORDER", "PARTITION"})
+# What begins a clause or joins two operands, and has no operator before it.
+_CLAUSES = frozenset(
+    ["AND", "EXCEPT", "FETCH", "FOR", "FROM", "GROUP", "HAVING", "INTERSECT", "JOIN", "LIMIT", "OFFSET", "OR", "ORDER"]
+) | frozenset(["QUALIFY", "UNION", "WHERE", "WINDOW"])
+_BEFORE_NAME = (
+    frozenset("(,.+-*/%<>=|&:")
+    | frozenset(
+        [
+            "",
+            "AND",
+            "AS",
+            "BETWEEN",
+            "BY",
+            "CASE",
+            "DISTINCT",
+            "ELSE",
+            "HAVING",
+            "ILIKE",
+            "IN",
+            "LIKE",
+            "NOT",
+            "ON",
+            "OR",
+        ]
+    )
+    | frozenset(["SELECT", "THEN", "WHEN", "WHERE"])
+)
+_BEFORE_SELECT = frozenset({"", "(", ")", ";", "ALL", "DISTINCT", "EXCEPT", "INTERSECT", "UNION"})
+_SIDES = ("FIRST", "LAST")
+_IGNORING = frozenset({"first_value", "last_value"})
+_COMPARED = frozenset("<>=!") | frozenset({"BETWEEN", "ILIKE", "IN", "IS", "LIKE", "NOT"})
+_ENDS_BOUND = _CLAUSES | frozenset({",", ")", "ASC", "DESC", "ELSE", "END", "ON", "THEN", "WHEN"})
+_OF_TABLES = frozenset({"ALL", "AS", "EXCEPT", "IN", "INTERSECT", "MATERIALIZED", "UNION"})
+
+
+class _Word(NamedTuple):
+    """A word that may be a keyword, with its neighbours and the places at which a table may begin."""
+
+    tokens: Sequence[SqlToken]
+    at: int
+    text: str
+    before: str
+    after: str
+    table_places: set[int]
+
+
+def wrong_keyword(tokens: Sequence[SqlToken], at: int, table_places: set[int]) -> str | None:
+    """Return what is wrong with a word that may be a keyword.
+
+    Args:
+        tokens: The statement, without comments.
+        at: The place of the word.
+        table_places: The places at which a table may begin.
+    """
+    text_of = keyword(tokens, at)
+    word = _Word(tokens, at, text_of, keyword(tokens, at - 1), keyword(tokens, at + 1), table_places)
+    is_name = _IS_NAME.get(text_of, _is_clause_as_name)
+    if is_name(word):
+        return f"{text_of} as a name may be read as a keyword: write it in quotes"
+    return _WRONG[text_of](word) if text_of in _WRONG else None
+
+
+def _is_clause_as_name(word: _Word) -> bool:
+    return word.text in _CLAUSES and word.before in _BEFORE_NAME
+
+
+def _is_nulls_as_name(word: _Word) -> bool:
+    return word.before in _BEFORE_NAME or not (word.after in _SIDES or word.before in ("IGNORE", "RESPECT"))
+
+
+def _is_from_as_name(word: _Word) -> bool:
+    if word.before == "*":
+        return not is_all_columns(word.tokens, word.at - 1)
+    if word.before == "DISTINCT":
+        return keyword(word.tokens, word.at - 2) not in ("IS", "NOT")
+    return word.before in _BEFORE_NAME
+
+
+def _is_where_as_name(word: _Word) -> bool:
+    is_in_filter = word.before == "(" and keyword(word.tokens, word.at - 2) == "FILTER"
+    return word.before in _BEFORE_NAME and not is_in_filter
+
+
+_IS_NAME: Mapping[str, Callable[[_Word], bool]] = {
+    **dict.fromkeys(("ASC", "DESC"), lambda word: word.before in _BEFORE_NAME),
+    "NULLS": _is_nulls_as_name,
+    "BY": lambda word: word.before not in _KEYS,
+    "GROUP": lambda word: word.after != "BY" or word.before in _BEFORE_NAME,
+    "ORDER": lambda word: word.after != "BY" or word.before in _BEFORE_NAME - {"("},
+    "FROM": _is_from_as_name,
+    "WHERE": _is_where_as_name,
+    **dict.fromkeys(_UNITS, lambda word: word.before in _BEFORE_NAME - {"("}),
+    "SELECT": lambda word: word.before not in _BEFORE_SELECT,
+    "WITH": lambda word: word.before not in ("", "("),
+    **dict.fromkeys(_OFFSETS, lambda word: not _is_in_frame(word.tokens, word.at)),
+}
+
+
+def is_all_columns(tokens: Sequence[SqlToken], at: int) -> bool:
+    """Return True if a `*` stands for all columns or rows, and is no product."""
+    return keyword(tokens, at - 1) in ("(", ",", ".", "ALL", "DISTINCT", "SELECT")
+
+
+def _frame(tokens: Sequence[SqlToken], at: int) -> re.Match[str] | None:
+    return _FRAME.match(" ".join(keyword(tokens, place) for place in range(at, at + _FRAME_WORDS)))
+
+
+def _wrong_frame(word: _Word) -> str | None:
+    if _frame(word.tokens, word.at) is None:
+        return "only the frames of ROWS, and those of RANGE without numbers and intervals, are the same there"
+    return None
+
+
+def _is_in_frame(tokens: Sequence[SqlToken], at: int) -> bool:
+    places = range(max(at - _FRAME_WORDS, 0), at)
+    units = [place for place in places if keyword(tokens, place) in _UNITS]
+    found = _frame(tokens, units[-1]) if units else None
+    return found is not None and at - units[-1] < len(found[0].split())
+
+
+def _is_ignoring(tokens: Sequence[SqlToken], at: int) -> bool:
+    start = opening(tokens, at) - 1
+    return text(tokens, at) == ")" and start >= 0 and tokens[start].name in _IGNORING
+
+
+def _wrong_nulls(word: _Word) -> str | None:
+    if word.before in ("IGNORE", "RESPECT") and not _is_ignoring(word.tokens, word.at - 2):
+        return f"{word.before} NULLS is lost there: only first_value(x) and last_value(x) may have it after them"
+    return None
+
+
+def _wrong_between(word: _Word) -> str | None:
+    """Return what is wrong with a BETWEEN: a comparison beside a bound is a part of the bound for Spark."""
+    if word.before in _UNITS:
+        return None
+    middle = _end_of_bound(word.tokens, word.at + 1)
+    if keyword(word.tokens, middle) != "AND":
+        return "the bounds of a BETWEEN may be read otherwise there: put them in parentheses"
+    wrong = _wrong_end(word.tokens, word.at + 1, "BETWEEN", _COMPARED)
+    return wrong or _wrong_end(word.tokens, middle + 1, "BETWEEN", _COMPARED)
+
+
+def _wrong_from(word: _Word) -> str | None:
+    """Return what is wrong with `a IS DISTINCT FROM b`, which has all that follows for its second operand here."""
+    if word.before != "DISTINCT":
+        return None
+    return _wrong_end(word.tokens, word.at + 1, "IS DISTINCT FROM", _COMPARED | {"AND", "OR"})
+
+
+def _wrong_case(word: _Word) -> str | None:
+    return None if word.after == "WHEN" else "CASE x WHEN compares 0.0 and NaN otherwise there: write CASE WHEN x = ..."
+
+
+def _wrong_sets(word: _Word) -> str | None:
+    if word.text != "SETS" or _has_empty_set(word.tokens, word.at + 1):
+        return f"{word.text} with the set () has no row for all of nothing there: write GROUPING SETS without ()"
+    return None
+
+
+def _wrong_having(word: _Word) -> str | None:
+    if _is_of_table(word.tokens, word.at, word.table_places):
+        return None
+    return "HAVING in a subquery that is a value may give other values there: filter a subquery in FROM"
+
+
+_WRONG: Mapping[str, Callable[[_Word], str | None]] = {
+    **dict.fromkeys(_UNITS, _wrong_frame),
+    "NULLS": _wrong_nulls,
+    "BETWEEN": _wrong_between,
+    "FROM": _wrong_from,
+    "CASE": _wrong_case,
+    **dict.fromkeys(("CUBE", "ROLLUP", "SETS"), _wrong_sets),
+    "HAVING": _wrong_having,
+}
+
+
+def _wrong_end(tokens: Sequence[SqlToken], at: int, what: str, wrong: frozenset[str]) -> str | None:
+    end = _end_of_bound(tokens, at)
+    words = [keyword(tokens, place) for place in _same_level(tokens, at, end)]
+    if keyword(tokens, end) in wrong or any(word in wrong for word in words):
+        return f"what follows {what} may be a part of it for one engine: put it in parentheses"
+    return None
+
+
+def _end_of_bound(tokens: Sequence[SqlToken], at: int) -> int:
+    places = _same_level(tokens, at, len(tokens))
+    return next((place for place in places if keyword(tokens, place) in _ENDS_BOUND), len(tokens))
+
+
+def _same_level(tokens: Sequence[SqlToken], at: int, end: int) -> list[int]:
+    """Return the places up to another that are in the same parentheses, with the one that closes them."""
+    found = []
+    while at < end:
+        found.append(at)
+        if text(tokens, at) == ")":
+            break
+        at = (closing(tokens, at) if text(tokens, at) == "(" else at) + 1
+    return found
+
+
+def _has_empty_set(tokens: Sequence[SqlToken], at: int) -> bool:
+    return any(text(tokens, place) == ")" and text(tokens, place - 1) == "(" for place in directly_inside(tokens, at))
+
+
+def _is_of_table(tokens: Sequence[SqlToken], at: int, table_places: set[int]) -> bool:
+    """Return True if a HAVING is that of the statement, of a table of it, or of a list of values for IN."""
+    depth = 0
+    for place in range(at - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(text(tokens, place), 0)
+        if depth < 0:
+            return place in table_places or keyword(tokens, place - 1) in _OF_TABLES
+    return True

@@ -1,0 +1,189 @@
+"""Where dates, timestamps and intervals of a statement may be calculated with on the Spark engine. Pure.
+
+A difference of two times is a number or an interval here, and another type there, so nothing but a constant INTERVAL is
+added to a time. The types in a text are not known but for the columns of tables, so names are followed through aliases.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+from dagfusion_query.spark.sql_words import (
+    CLAUSES_OF_CALLS,
+    NAME,
+    call_of,
+    closing,
+    column_lists,
+    directly_inside,
+    end_of_operand,
+    keyword,
+    opening,
+    text,
+)
+from dagfusion_query.sql_text import SqlToken, TokenKind
+
+_WHOLE_DAYS = re.compile(r"'\d{1,5} (?:day|week|month|year)s?'", re.IGNORECASE)
+_NUMBER = re.compile(r"'\d{1,5}'")
+_UNITS = frozenset({"DAY", "WEEK", "MONTH", "YEAR"})
+_AFTER_INTERVAL = frozenset("),+-<>=!")
+_TIMES = frozenset({"DATE", "INTERVAL", "TIMESTAMP"})
+_OF_NUMBERS = frozenset({"count", "extract"})
+_SETS = frozenset({"EXCEPT", "INTERSECT", "UNION"})
+# What has no operand before it, so that + and - are signs of a number.
+NO_OPERAND = (
+    frozenset("(,+-*/%<>=!|&:")
+    | frozenset(
+        [
+            "",
+            "ALL",
+            "AND",
+            "AS",
+            "BETWEEN",
+            "BY",
+            "CASE",
+            "DISTINCT",
+            "ELSE",
+            "FROM",
+            "HAVING",
+            "ILIKE",
+            "IN",
+            "IS",
+            "LIKE",
+        ]
+    )
+    | frozenset(["LIMIT", "NOT", "OFFSET", "ON", "OR", "SELECT", "THEN", "VALUES", "WHEN", "WHERE"])
+)
+
+
+def wrong_time(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> str | None:
+    """Return what is wrong with the times of a statement.
+
+    Args:
+        tokens: The statement, without comments.
+        times: The columns of tables and the parameters (`$1`) that are times.
+    """
+    known = _with_aliases(tokens, {name.casefold() for name in times})
+    for at in range(len(tokens)):
+        word = keyword(tokens, at)
+        if word == "INTERVAL" and not _is_added(tokens, at):
+            return "INTERVAL may only be added to a time, or taken from one, in whole days, weeks, months or years"
+        if word == "EXTRACT" and text(tokens, at + 1) == "(" and not _is_of_column(tokens, at + 1):
+            return "extract of anything but a column may have other values there: name it in a subquery"
+        if word in ("+", "-") and keyword(tokens, at - 1) not in NO_OPERAND and _has_time(tokens, at, known):
+            return f"a time {word} anything but a constant INTERVAL has another type there"
+    return None
+
+
+def _has_time(tokens: Sequence[SqlToken], at: int, times: AbstractSet[str]) -> bool:
+    """Return True if a time or an interval is added at a place, or taken, that is no constant interval."""
+    if keyword(tokens, at + 1) == "INTERVAL":
+        return False
+    if _ends_interval(tokens, at - 1):
+        return True
+    sides = (range(call_of(tokens, at - 1), at), range(at + 1, end_of_operand(tokens, at + 1)))
+    return any(_mentions(tokens, side, times) for side in sides)
+
+
+def _is_added(tokens: Sequence[SqlToken], at: int) -> bool:
+    if keyword(tokens, at - 1) not in ("+", "-") or keyword(tokens, at - 2) in NO_OPERAND:
+        return False
+    if _WHOLE_DAYS.fullmatch(text(tokens, at + 1)) is not None:
+        after = keyword(tokens, at + 2)
+    elif _NUMBER.fullmatch(text(tokens, at + 1)) is not None and keyword(tokens, at + 2) in _UNITS:
+        after = keyword(tokens, at + 3)
+    else:
+        return False
+    return after in _AFTER_INTERVAL or after == "" or (after.isalpha() and after not in ("TO", *_UNITS))
+
+
+def _ends_interval(tokens: Sequence[SqlToken], at: int) -> bool:
+    return "INTERVAL" in (keyword(tokens, at - 1), keyword(tokens, at - 2))
+
+
+def _is_of_column(tokens: Sequence[SqlToken], at: int) -> bool:
+    """Return True for `(YEAR FROM a.b)`."""
+    end = closing(tokens, at)
+    inside = [tokens[place] for place in range(at + 3, end)]
+    return keyword(tokens, at + 2) == "FROM" and all(
+        token.text == "." if number % 2 else token.name is not None for number, token in enumerate(inside)
+    )
+
+
+def _mentions(tokens: Sequence[SqlToken], places: range, times: AbstractSet[str]) -> bool:
+    """Return True if an operand may be a time: what it names is one, without its conditions."""
+    at, is_condition = places.start, False
+    while at < places.stop:
+        word, name = keyword(tokens, at), tokens[at].name
+        is_skipped = name in _OF_NUMBERS or word in CLAUSES_OF_CALLS
+        if is_skipped and text(tokens, at + 1) == "(":
+            at = closing(tokens, at + 1)
+        elif word in ("WHEN", "THEN"):
+            is_condition = word == "WHEN"
+        elif is_condition or text(tokens, at + 1) == ".":
+            pass
+        elif word in _TIMES or name == "date_trunc" or _is_one(tokens[at], times):
+            return True
+        at += 1
+    return False
+
+
+def _is_one(token: SqlToken, times: AbstractSet[str]) -> bool:
+    found = token.text[1:] if token.kind is TokenKind.parameter else token.name
+    return found is not None and found.casefold() in times
+
+
+def _with_aliases(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> AbstractSet[str]:
+    """Return the names of times, with those that a statement gives to them."""
+    aliases = list(_aliases(tokens))
+    if any(keyword(tokens, at) in _SETS for at in range(len(tokens))):
+        times = times | {name.casefold() for name, places in aliases if _is_null(tokens, places)}
+    known: AbstractSet[str] = times
+    while True:
+        found = {name.casefold() for name, places in aliases if _mentions(tokens, places, known)}
+        if found <= known:
+            return known
+        known |= found
+
+
+def _is_null(tokens: Sequence[SqlToken], places: range) -> bool:
+    """Return True for `NULL AS a`, which has the type of another SELECT."""
+    return [keyword(tokens, place) for place in places] == ["NULL"] and keyword(tokens, places.stop) not in (",", ")")
+
+
+def _aliases(tokens: Sequence[SqlToken]) -> Iterator[tuple[str, range]]:
+    """Yield the names that a statement gives, and the places of what they are given to."""
+    lists = column_lists(tokens)
+    for at, token in enumerate(tokens):
+        if token.name is None or keyword(tokens, at) in NO_OPERAND | {"END"}:
+            continue
+        if at in lists:
+            yield from _columns(tokens, at)
+        before = keyword(tokens, at - 1)
+        end = at - 1 if before == "AS" else at
+        is_operand = before not in NO_OPERAND and (before in (")", NAME) or before.isalnum())
+        if (before == "AS" and text(tokens, at + 1) != "(") or is_operand:
+            yield token.name, range(_start_of_item(tokens, end), end)
+
+
+def _start_of_item(tokens: Sequence[SqlToken], end: int) -> int:
+    """Return where the item of a SELECT begins that ends before a place."""
+    at = end - 1
+    while at >= 0 and keyword(tokens, at) not in (",", "(", "SELECT", "FROM", "DISTINCT"):
+        at = (opening(tokens, at) if text(tokens, at) == ")" else at) - 1
+    return at + 1
+
+
+def _columns(tokens: Sequence[SqlToken], at: int) -> Iterator[tuple[str, range]]:
+    """Yield the names in a list of columns, such as `a (x, y)`; each may be any value of its query, or of its rows."""
+    names = [tokens[place].name or "" for place in directly_inside(tokens, at + 1) if text(tokens, place) != ","]
+    before = at - 2 if keyword(tokens, at - 1) == "AS" else at - 1
+    start = opening(tokens, before) if text(tokens, before) == ")" else before
+    if keyword(tokens, start + 1) != "VALUES":
+        yield from ((name, range(len(tokens))) for name in names)
+        return
+    for row in directly_inside(tokens, start):
+        if text(tokens, row) == ")":
+            first = opening(tokens, row)
+            commas = [place for place in directly_inside(tokens, first) if text(tokens, place) == ","]
+            edges = [first, *commas, row]
+            yield from zip(names, map(range, edges, edges[1:]), strict=False)
