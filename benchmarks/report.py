@@ -58,7 +58,7 @@ def markdown(run: Run) -> str:
         ("Planning against the number of partitions", _planning(run)),
         ("A million partitions", _million(run)),
         ("The query service", _service(run)),
-        ("How each engine is set up", _setups()),
+        ("How each engine is set up", _setups(run)),
     ]
     body = [f"## {title}\n\n{text}" for title, text in sections[1:] if text]
     return "\n\n".join([f"# {sections[0][0]}\n\n{sections[0][1]}", *body]).rstrip() + "\n"
@@ -108,18 +108,23 @@ def _times(run: Run, kind: str) -> str:
 
 
 def _limit(run: Run) -> str:
-    ours = run.times.get("warm", {}).get(OURS, {})
-    limits = {query: s for query, s in run.times.get("limit", {}).get("GET + decode", {}).items() if query in ours}
-    if not limits:
-        return ""
+    ours = {kind: run.times.get(kind, {}).get(OURS, {}) for kind in ("cold", "warm")}
+    limits = run.times.get("limit", {}).get("GET + decode", {})
     body = [
-        [query, seconds(limit), seconds(ours[query]), f"{ours[query] / limit:.1f}x"] for query, limit in limits.items()
+        [query, kind, seconds(limit), seconds(ours[kind][query]), f"{ours[kind][query] / limit:.1f}x", bound]
+        for query, limit in limits.items()
+        for kind in ours
+        if query in ours[kind]
+        for bound in [_bound(run, query, kind, OURS)]
     ]
+    if not body:
+        return ""
     text = (
         "\n\nThe physical limit: whoever knows the keys gets exactly these objects, whole, 64 at a time, and decodes"
-        " the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation).\n\n"
+        " the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation). Cold, DagFusion also computes"
+        " the checksum of each object and writes a local copy.\n\n"
     )
-    return text + table(["query", "GET + decode", OURS, "ratio"], body)
+    return text + table(["query", "", "GET + decode", OURS, "ratio", "what bounds DagFusion"], body)
 
 
 def _slower(run: Run) -> str:
@@ -141,9 +146,17 @@ def _slower(run: Run) -> str:
                 is_first = ours[best] <= by_time[0][1]
                 bound = "first after a consolidation" if is_first else _bound(run, query, kind, best)
                 body.append([query, kind, seconds(time), seconds(ours.get(CONSOLIDATED)), shown, bound])
-    if not body:
-        return "Nowhere in this run."
-    return table(["query", "", OURS, "consolidated", "faster, up to three", "what bounds DagFusion"], body)
+    header = ["query", "", OURS, "consolidated", "faster, up to three", "what bounds DagFusion"]
+    found = table(header, body) if body else "Nowhere in this run."
+    return f"{found}{_not_measured(run)}"
+
+
+def _not_measured(run: Run) -> str:
+    """Name the queries that no other engine was asked with a new session."""
+    cold = run.times.get("cold", {})
+    asked = {query for engine, times in cold.items() if not engine.startswith(OURS) for query in times}
+    alone = [query for query in cold.get(OURS, {}) if query not in asked]
+    return f"\n\nNot measured cold with other engines: {', '.join(alone)}." if alone else ""
 
 
 def _bound(run: Run, query: str, kind: str, engine: str) -> str:
@@ -302,9 +315,16 @@ def _service(run: Run) -> str:
         [[name, *(seconds(s) for found in columns.values() for s in _and_added(found, name))] for name in times],
     )
     if (alone := found.get("service_driver_alone_s")) is not None:
+        adbc, pyarrow = seconds(alone["ADBC"]), seconds(alone["pyarrow"])
         points += (
-            f"\n\nADBC makes four calls for a statement: prepare, columns, rows, close. With a "
-            f"server that answers each of them at once, its driver takes {seconds(alone['ADBC'])}."
+            "\n\nADBC makes four calls for a statement: prepare, columns, rows, close. With a server that answers at"
+            f" once, its driver takes {adbc}, and pyarrow's client {pyarrow} for the same calls. A cursor that runs the"
+            " same statement again does not prepare it again."
+        )
+    if (kept := found.get("service_kept_result_s")) is not None:
+        points += (
+            f"\n\nOver HTTP, raw, `SELECT 1` takes {seconds(kept['SELECT 1'])}, and the query `state` "
+            f"{seconds(kept['state, kept'])} if its result is kept."
         )
     transfers = table(
         ["a result of 1 GB, eight columns of integers", "MB/s"],
@@ -326,8 +346,10 @@ def _and_added(times: Mapping[str, float], name: str) -> tuple[float, float | No
     return times[name], None if name == "embedded" else max(0.0, times[name] - times["embedded"])
 
 
-def _setups() -> str:
-    return "\n".join(f"- **{engine.name}**: {engine.setup}" for engine in (*ENGINES, CONSOLIDATED_ENGINE, NOTHING_KEPT))
+def _setups(run: Run) -> str:
+    timed = {engine for times in run.times.values() for engine in times}
+    engines = [engine for engine in (*ENGINES, CONSOLIDATED_ENGINE, NOTHING_KEPT) if engine.name in timed]
+    return "\n".join(f"- **{engine.name}**: {engine.setup}" for engine in engines)
 
 
 def plot(run: Run, folder: Path) -> None:

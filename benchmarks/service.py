@@ -20,7 +20,9 @@ from typing import TypedDict
 
 import psutil
 import pyarrow as pa
+from pyarrow import flight
 
+from dagfusion_query.doors.flight.commands_and_tickets import packed
 from dagfusion_stack import binaries, dagster, ports, process
 from dagfusion_stack.home import Home
 from dagfusion_stack.supervisor import child_environ
@@ -54,14 +56,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
+def serving(variables: Mapping[str, str], folder: Path, settings: Mapping[str, str] = NO_RESULTS) -> Iterator[Server]:
     """Run `dagfusion serve` over a lake, on ports of its own."""
     http_port, flight_port = ports.free_ports(2)
     command = [sys.executable, str(binaries.script("dagfusion-query", "dagfusion")), "serve"]
     addresses = [
         f"--{door}-address={ports.LOOPBACK}:{port}" for door, port in (("http", http_port), ("flight", flight_port))
     ]
-    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state"), **NO_RESULTS}
+    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state"), **settings}
     with (folder / "serve.log").open("wb") as log:
         server = subprocess.Popen([*command, *addresses], env=environ, stdout=log, stderr=log)  # noqa: S603
     try:
@@ -90,6 +92,16 @@ def immediate_answers(rows: pa.Table, folder: Path) -> Iterator[str]:
             yield f"grpc://{ports.LOOPBACK}:{int(server.stdout.readline())}"
         finally:
             server.kill()
+
+
+def call_as_adbc_does(client: flight.FlightClient) -> pa.Table:
+    """Make the four calls of ADBC for one statement, with pyarrow's client, to a server that looks at none of them."""
+    list(client.do_action(flight.Action("CreatePreparedStatement", b"")))
+    command = packed("CommandPreparedStatementQuery", prepared_statement_handle=b"1")
+    [endpoint] = client.get_flight_info(flight.FlightDescriptor.for_command(command)).endpoints
+    rows = client.do_get(endpoint.ticket).read_all()
+    list(client.do_action(flight.Action("ClosePreparedStatement", b"")))
+    return rows
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ from pathlib import Path
 import adbc_driver_flightsql.dbapi as flight_sql
 import pyarrow as pa
 import pytest
+from pyarrow import flight
 
 import dagfusion_query
 from benchmarks import service
 from benchmarks.conftest import Findings
 from benchmarks.dataset import TABLE, Dataset
-from benchmarks.workload import DATE_QUERY, POINT
+from benchmarks.workload import DATE_QUERY, POINT, STATE_QUERY
 from dagfusion_stack import ports
 
 ROUNDS = 200
@@ -43,6 +44,7 @@ def test_what_door_and_worker_add_to_a_point_query(
         dagfusion_query.connect(server.http) as over_http,
         dagfusion_query.connect(server.flight) as over_flight,
         flight_sql.connect(server.flight, autocommit=True) as over_adbc,
+        over_adbc.cursor() as kept,
         contextlib.closing(raw),
     ):
         asked = {"embedded": embedded, "HTTP client": over_http, "Flight client": over_flight}
@@ -58,15 +60,40 @@ def test_what_door_and_worker_add_to_a_point_query(
                 return cursor.fetch_arrow_table()
 
         assert adbc().num_rows == len(answers[POINT.name])
-        doors = {**functions, "HTTP, raw": lambda: service.ask(raw, sql), "Flight SQL, ADBC": adbc}
+
+        def adbc_again() -> pa.Table:
+            kept.execute(sql)
+            return kept.fetch_arrow_table()
+
+        doors = {
+            **functions,
+            "HTTP, raw": lambda: service.ask(raw, sql),
+            "Flight SQL, ADBC": adbc,
+            "Flight SQL, ADBC, cursor kept": adbc_again,
+        }
         findings["service_point_s"] = service.in_turns(doors, ROUNDS)
         with service.beside_dagster(data.home, data.place.variables):
             findings["service_point_beside_dagster_s"] = service.in_turns(doors, ROUNDS)
         with (
             service.immediate_answers(adbc(), tmp_path) as url,
             flight_sql.connect(url, autocommit=True) as alone,
+            flight.connect(url) as client,
         ):
-            findings["service_driver_alone_s"] = service.in_turns({"ADBC": lambda: adbc(alone)}, ROUNDS)
+            calls = {"ADBC": lambda: adbc(alone), "pyarrow": lambda: service.call_as_adbc_does(client)}
+            findings["service_driver_alone_s"] = service.in_turns(calls, ROUNDS)
+
+
+def test_what_a_kept_result_adds_to_the_door(data: Dataset, findings: Findings, tmp_path: Path) -> None:
+    kept = {"DAGFUSION_RESULT_CACHE_DIR": str(tmp_path / "results")}
+    with (
+        service.serving(data.place.variables, tmp_path, kept) as server,
+        contextlib.closing(http.client.HTTPConnection(ports.LOOPBACK, server.http_port)) as raw,
+    ):
+        state = STATE_QUERY.sql.format(table=TABLE)
+        first = service.ask(raw, state)
+        asked = {"SELECT 1": lambda: service.ask(raw, "SELECT 1"), "state, kept": lambda: service.ask(raw, state)}
+        findings["service_kept_result_s"] = service.in_turns(asked, ROUNDS)
+        assert service.ask(raw, state) == first
 
 
 def test_a_large_result(server: service.Server, findings: Findings) -> None:

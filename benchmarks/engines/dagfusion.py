@@ -54,6 +54,11 @@ PLANNED_ANEW = Engine(
     "every statement is planned anew, as if it had never been seen",
     lambda place: _by_default(place, DAGFUSION_PLAN_CACHE_BYTES="1"),
 )
+NO_COPIES = Engine(
+    "DagFusion, no local copies",
+    "DAGFUSION_OBJECT_CACHE_DIR=none: every query reads its objects from the S3 server",
+    lambda place: _by_default(place, DAGFUSION_OBJECT_CACHE_DIR="none"),
+)
 CONSOLIDATED_ENGINE = Engine(
     "DagFusion, consolidated", "the same, after `dagfusion consolidate` of the table", _by_default
 )

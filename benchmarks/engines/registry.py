@@ -5,6 +5,7 @@ from benchmarks.engines import dagfusion, duckdb_files, frames, listing_table
 ENGINES = (
     dagfusion.ENGINE,
     dagfusion.PLANNED_ANEW,
+    dagfusion.NO_COPIES,
     listing_table.DEFAULT,
     listing_table.FRESH,
     listing_table.CACHED,

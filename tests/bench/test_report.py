@@ -54,7 +54,7 @@ def test_the_report_shows_what_was_measured() -> None:
         "18,250 Parquet objects",
         "| DagFusion | 5.0 ms | 100 ms |  |  |  |  |  | 8.0 s | yes |",
         "| Lister | 1.7 s | 50 ms |  |  |  |  |  |  | no |",
-        "| point | 2.5 ms | 5.0 ms | 2.0x |",
+        "| point | warm | 2.5 ms | 5.0 ms | 2.0x | no request; rows of 1 partitions from local copies, 5.000 ms each |",
         "| point: one state on one day | 1 | 18,249 | 3 GET | none | 9,000 | 0 |",
         "A full scan takes 80 times as long as one state, and 1600 times as long as one partition.",
         "| 1,000,000 | 3.0 ms |",
