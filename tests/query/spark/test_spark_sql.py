@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.errors import EngineChoiceError
-from dagfusion_query.spark.spark_sql import SparkNames, check_whole, named_tables, spark_statement, without_pins
+from dagfusion_query.spark.spark_sql import (
+    SparkNames,
+    check_whole,
+    named_tables,
+    spark_statement,
+    spark_view,
+    without_pins,
+)
 
 ORGS, TOTALS, BOTH = TableName("uat_a", "orgs"), TableName("uat_b", "totals"), TableName("uat_b", "both")
 SUM = View("SELECT state, sum(n) AS n FROM uat_a.orgs GROUP BY state", [ORGS], pa.schema([]))
@@ -365,3 +372,13 @@ def test_parameters_have_the_same_values_there() -> None:
         sent("SELECT $at", at=pa.scalar(0, pa.timestamp("us", "Europe/Berlin")))
     with pytest.raises(EngineChoiceError, match="a time - anything but"):
         sent("SELECT a - $1", **{"1": pa.scalar(0, pa.timestamp("us"))})
+
+
+def test_the_statement_of_a_view_for_spark() -> None:
+    """Spark would run the statement in DataFusion's dialect, if there were no other."""
+    assert spark_view(SUM, {ORGS: COLUMNS}) == "SELECT state, sum(n) AS n FROM `uat_a`.`orgs` GROUP BY state"
+    assert spark_view(OVER_VIEW, {}) == "SELECT * FROM `uat_b`.`totals` WHERE n > 1L"
+    refused = View("SELECT n / 2 AS n FROM uat_a.orgs", [ORGS], pa.schema([]))
+    narrow = {ORGS: pa.schema({"state": pa.string(), "n": pa.float32()})}
+    for statement in (spark_view(refused, {ORGS: COLUMNS}), spark_view(SUM, narrow)):
+        assert re.fullmatch(r"SELECT `the statement of this view may have other rows [^`$]*`", statement)

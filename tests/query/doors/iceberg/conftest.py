@@ -14,6 +14,8 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from tests.pipeline.written import key_range
 from tests.query.doors.iceberg.lake import PLACES, Lake, running
 from tests.query.iceberg.conftest import publisher
+from tests.query.spark import spark_runtime
+from tests.query.spark.spark_runtime import Spark
 from tests.stores import s3_fields
 
 __all__ = ["publisher", "s3_fields"]
@@ -22,11 +24,19 @@ _names = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def lake(s3_fields: dict[str, Any], sqlite_pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+def spark(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Spark | None]:  # noqa: ARG001
+    with spark_runtime.running(tmp_path_factory.mktemp("spark") / "log") as spark:
+        yield spark
+
+
+@pytest.fixture(scope="session")
+def lake(
+    s3_fields: dict[str, Any], sqlite_pattern: Path, tmp_path_factory: pytest.TempPathFactory, spark: Spark | None
+) -> Iterator[Lake]:
     folder = tmp_path_factory.mktemp("iceberg")
     home = folder / "home"
     shutil.copytree(sqlite_pattern, home)
-    with running(home, folder, s3_fields, "iceberg") as lake:
+    with running(home, folder, s3_fields, "iceberg", spark) as lake:
         yield lake
 
 

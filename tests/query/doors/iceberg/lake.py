@@ -1,5 +1,6 @@
 """Assets on a real S3 server, behind a real Iceberg door, and the clients that people have."""
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,10 +33,12 @@ from dagfusion_query.object_store import open_store
 from dagfusion_query.returned_values import TableGeneration
 from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService
+from tests.query.spark.spark_runtime import Spark
 
 PLACES = ("a b", "x=1", "ü")
 EXTENSIONS = ("avro", "httpfs", "iceberg")
 PATIENCE_S = 60.0
+_numbers = itertools.count()
 
 
 class Following(FakeService):
@@ -67,6 +70,8 @@ class Lake:
     Attributes:
         url: Of the Iceberg catalog.
         config: Of the service.
+        spark: Where its runtime is installed: Spark with the catalog attached as `catalog`.
+        catalog: The name there.
     """
 
     instance: dg.DagsterInstance
@@ -74,6 +79,8 @@ class Lake:
     config: Config
     tokens: Tokens
     url: str
+    spark: Spark | None
+    catalog: str
 
     @property
     def store(self) -> ObjectStore:
@@ -112,10 +119,10 @@ class Lake:
         self.instance.wipe_assets([dg.AssetKey(key)])
         self.environments.refresh(PATIENCE_S)
 
-    def own(self, sql: str) -> pa.Table:
-        """Return DagFusion's answer."""
+    def own(self, sql: str, as_of: int | None = None) -> pa.Table:
+        """Return DagFusion's answer, also as of an event."""
         with connect(settings=self.variables) as connection:
-            return connection.sql(sql).to_arrow()
+            return connection.sql(sql, as_of=as_of).to_arrow()
 
     def pyiceberg(self, **properties: Any) -> RestCatalog:
         """Return PyIceberg's client of the catalog."""
@@ -152,6 +159,9 @@ class Lake:
         if is_planned:
             scan = self.planning().load_table(table).scan(selected_fields=tuple(columns))
             tables["pyiceberg with plans"] = scan.to_arrow().select(columns)
+        if self.spark is not None:
+            names = ", ".join(f"`{column}`" for column in columns)
+            tables["spark"] = self.spark.sql(f"SELECT {names} FROM {self.catalog}.{table}")
         return {client: rows_of(found) for client, found in tables.items()}
 
 
@@ -162,7 +172,9 @@ def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def running(home: Path, folder: Path, s3: Mapping[str, Any], bucket_folder: str, **variables: str) -> Iterator[Lake]:
+def running(
+    home: Path, folder: Path, s3: Mapping[str, Any], bucket_folder: str, spark: Spark | None = None, **variables: str
+) -> Iterator[Lake]:
     """Open the door over a DAGSTER_HOME whose assets are in a bucket."""
     told = {
         "DAGFUSION_EVENT_LOG": str(home),
@@ -185,7 +197,10 @@ def running(home: Path, folder: Path, s3: Mapping[str, Any], bucket_folder: str,
         door = stack.enter_context(serving(service, tokens, config.service, pages=iceberg.mounts()))
         environments.refresh(PATIENCE_S)
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
-        yield Lake(instance, environments, config, tokens, f"{door.url}/iceberg")
+        url, catalog = f"{door.url}/iceberg", f"lake_{next(_numbers)}"
+        if spark is not None:
+            spark.attach(catalog, url)
+        yield Lake(instance, environments, config, tokens, url, spark, catalog)
 
 
 def loaded(lake: Lake, table: str, snapshots: int) -> Table:

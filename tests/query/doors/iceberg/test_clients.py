@@ -136,6 +136,28 @@ def test_types_and_unpartitioned_tables(lake: Lake, flat: S3ParquetIOManager, na
         assert duck.execute(f"SELECT count(*), sum(u32) FROM lake.{full} WHERE id > 1").fetchall() == [(2, 0)]
 
 
+def test_a_refused_write_leaves_no_object_among_the_tables(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
+    """Engines write files before they commit, and may not delete them when the commit is refused."""
+
+    @dg.asset(name=name)
+    def made() -> pl.DataFrame:
+        return pl.DataFrame({"n": [1]})
+
+    lake.materialize(made, flat)
+    before = objects(lake)
+    loaded = lake.pyiceberg().load_table(f"uat_default.{name}")
+    with pytest.raises((RESTError, NotImplementedError)):
+        loaded.append(pa.table({"n": [2]}))
+    assert objects(lake) == before
+    assert loaded.properties["gc.enabled"] == "false", "its location is that of other tables, too"
+
+
+def objects(lake: Lake) -> set[str]:
+    """The objects beside the metadata."""
+    listed = (one["path"] for some in obstore.list(lake.store, prefix="iceberg") for one in some)
+    return {path for path in listed if not path.startswith("iceberg/_iceberg/")}
+
+
 def test_what_a_token_may_not_read_does_not_exist(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
     for asset in (name, f"{name}_secret"):
 
@@ -199,7 +221,7 @@ def test_credentials_of_a_role(
     monkeypatch.setattr(storage_credentials, "aws_client", lambda *_, **__: Sts(s3_fields))
     role = "arn:aws:iam::123456789012:role/iceberg-clients"
     home = Path(lake.config.environments[0].settings.event_log or "")
-    with running(home, tmp_path, s3_fields, "iceberg", DAGFUSION_ICEBERG_CREDENTIALS=role) as other:
+    with running(home, tmp_path, s3_fields, "iceberg", lake.spark, DAGFUSION_ICEBERG_CREDENTIALS=role) as other:
         assert same(other, f"uat_default.{name}", ["place", "n"]) == [("a", 1), ("b", 2)]
 
 
@@ -349,7 +371,8 @@ def test_views(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
     assert ("uat_default", f"{name}_view") in catalog.list_views("uat_default")
     assert ("uat_default", f"{name}_view") not in catalog.list_tables("uat_default")
     loaded = catalog.load_view(f"uat_default.{name}_view")
-    assert [one.root.sql for one in loaded.metadata.versions[0].representations] == [sql]
+    statements = {one.root.dialect: one.root.sql for one in loaded.metadata.versions[0].representations}
+    assert statements == {"datafusion": sql, "spark": f"SELECT id FROM `uat_default`.`{name}`"}
     assert catalog.view_exists(f"uat_default.{name}_view")
     assert not catalog.view_exists(f"uat_default.{name}")
     with lake.duckdb() as duck:

@@ -22,6 +22,7 @@ from dagfusion_query.doors.iceberg.storage_credentials import large_object_place
 from tests.pipeline.written import key_range
 from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, running
 from tests.query.doors.iceberg.test_clients import HOSTILE, same
+from tests.query.spark.spark_runtime import Spark
 
 DAYS = tuple(f"2024-01-{day:02}" for day in range(1, 9))
 PLACES = HOSTILE[:4]
@@ -32,11 +33,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWa
 
 @pytest.fixture(scope="module")
 def large_lake(
-    s3_fields: dict[str, Any], sqlite_pattern: Path, tmp_path_factory: pytest.TempPathFactory
+    s3_fields: dict[str, Any], sqlite_pattern: Path, tmp_path_factory: pytest.TempPathFactory, spark: Spark | None
 ) -> Iterator[Lake]:
     folder = tmp_path_factory.mktemp("iceberg")
     shutil.copytree(sqlite_pattern, folder / "home")
-    with running(folder / "home", folder, s3_fields, PREFIX, DAGFUSION_ICEBERG_CONSOLIDATED="uat_default.*") as lake:
+    setting = {"DAGFUSION_ICEBERG_CONSOLIDATED": "uat_default.*"}
+    with running(folder / "home", folder, s3_fields, PREFIX, spark, **setting) as lake:
         yield lake
 
 

@@ -356,8 +356,11 @@ def test_views(client: httpx.Client, tokens: Tokens) -> None:
     assert view.metadata_location is not None
     assert Path(view.metadata_location.removeprefix("file://")).read_bytes() in loaded.content
     (version,) = view.metadata.versions
-    (sql,) = (representation.root for representation in version.representations)
-    assert (sql.dialect, sql.sql) == ("datafusion", "SELECT id FROM uat_silver.orders")
+    statements = {one.root.dialect: one.root.sql for one in version.representations}
+    assert statements == {
+        "datafusion": "SELECT id FROM uat_silver.orders",
+        "spark": "SELECT id FROM `uat_silver`.`orders`",
+    }
     assert [(field.name, str(field.field_type)) for field in view.metadata.schemas[0].fields] == [("id", "long")]
     assert (version.summary["dagster.event-id"], version.summary["dagster.run-id"]) == ("10", "run")
     written_at = Path(view.metadata_location.removeprefix("file://")).stat().st_mtime_ns

@@ -203,8 +203,13 @@ class Publisher:
         fit = fitting(current.snapshot, older)
         return self._with_metadata(current.table, current.snapshot, fit) if fit else current
 
-    def publish_view(self, table: Table, view: PublishedView) -> tuple[str, bytes]:
+    def publish_view(self, table: Table, view: PublishedView, dialects: Mapping[str, str]) -> tuple[str, bytes]:
         """Return the URI and the content of a view's metadata, after it is in the object store.
+
+        Args:
+            table: The view as a table.
+            view: The view.
+            dialects: Its statement in other dialects than DataFusion's.
 
         Raises:
             UnsupportedTypeError: Iceberg has no type for one of its columns.
@@ -214,7 +219,7 @@ class Publisher:
             columns = view_columns(view.view.columns)
         except NotInIcebergError as error:
             raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
-        content = encode_view(view, columns, table.name, self.folder(table.name))
+        content = encode_view(view, columns, table.name, self.folder(table.name), dialects)
         name, entry = metadata_name(view.event_id, _digest(content)), self._metadata_of(table.name)
         with entry.lock:
             if entry.view != name:

@@ -280,7 +280,13 @@ def _merged(one: Names, other: Names) -> Names | None:
     return list(found.values())
 
 
-def encode_view(view: PublishedView, columns: Sequence[IcebergColumn], name: TableName, folder: str) -> bytes:
+def encode_view(
+    view: PublishedView,
+    columns: Sequence[IcebergColumn],
+    name: TableName,
+    folder: str,
+    dialects: Mapping[str, str],
+) -> bytes:
     """Encode the metadata of a view.
 
     Args:
@@ -288,7 +294,9 @@ def encode_view(view: PublishedView, columns: Sequence[IcebergColumn], name: Tab
         columns: The columns of its result.
         name: Its name.
         folder: Where its metadata is.
+        dialects: Its statement in other dialects than DataFusion's.
     """
+    statements = {_DIALECT: view.view.sql, **dialects}
     at_ms = view.at_us // 1000
     version = {
         "version-id": 1,
@@ -298,7 +306,7 @@ def encode_view(view: PublishedView, columns: Sequence[IcebergColumn], name: Tab
             "dagster.event-id": str(view.event_id),
             **({"dagster.run-id": view.run_id} if view.run_id else {}),
         },
-        "representations": [{"type": "sql", "sql": view.view.sql, "dialect": _DIALECT}],
+        "representations": [{"type": "sql", "sql": sql, "dialect": dialect} for dialect, sql in statements.items()],
         "default-namespace": [name.schema],
     }
     fields = [{"id": one.id, "name": one.name, "required": False, "type": one.kind} for one in columns]
@@ -338,6 +346,7 @@ _BUCKET = 2  # s3: and the empty part before the bucket
 
 def _properties(table: Table, snapshots: Sequence[WrittenSnapshot]) -> Mapping[str, Any]:
     names: Names | None = snapshots[-1].schema.name_mapping
+    refused = f"{snapshots[-1].list_uri.rpartition('/')[0]}/refused"
     for one in snapshots:
         names = _merged(one.schema.name_mapping, names or ())
     properties = {
@@ -345,6 +354,11 @@ def _properties(table: Table, snapshots: Sequence[WrittenSnapshot]) -> Mapping[s
         "dagfusion.asset-key": json.dumps(table.asset_key),
         "dagfusion.environment": table.environment,
         "write.format.default": "parquet",
+        # The location may be a folder of many tables. A client that may write to the bucket must not remove "orphans"
+        # there, nor leave files beside the assets' objects before its commit is refused.
+        "gc.enabled": "false",
+        "write.data.path": refused,
+        "write.metadata.path": refused,
     }
     for name, reason in sorted(snapshots[-1].schema.left_out.items()):
         properties[f"dagfusion.left-out.{name}"] = reason

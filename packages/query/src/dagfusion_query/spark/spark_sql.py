@@ -35,6 +35,7 @@ _HEX = re.compile(r"'(?:[0-9A-Fa-f]{2})*'")
 _ENGINES_CATALOG = "datafusion"
 _HIDDEN_SCHEMA = "information_schema"
 _IN_LOCAL = 'use engine="local"'
+_REFUSED_VIEW = "the statement of this view may have other rows in Spark SQL: read the view with DagFusion"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class SparkNames:
     """The names of the tables in the server.
 
     Attributes:
-        catalog: The catalog there.
-        pins: The version of each table that a statement may name.
+        catalog: The catalog there; empty if the server knows it.
+        pins: The version of each table that a statement may name; empty for the current one.
         views: The views that it may name.
         columns: The columns of tables, at least of those with a pin.
     """
@@ -125,6 +126,21 @@ def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames
         return text
     expressions = ", ".join(f"{name(view)} AS ({statement})" for view, statement in found.views.items())
     return f"WITH {expressions} ({text})" if text[:4].upper() == "WITH" else f"WITH {expressions} {text}"
+
+
+def spark_view(view: View, columns: Mapping[TableName, pa.Schema]) -> str:
+    """Return the statement of a view for Spark: one that Spark refuses if it may read that of the view otherwise.
+
+    Spark would run any dialect of a view that has none of Spark.
+
+    Args:
+        view: The view.
+        columns: Those of its tables.
+    """
+    try:
+        return spark_statement(view.sql, {}, SparkNames("", dict.fromkeys(view.tables, ""), {}, columns))
+    except EngineChoiceError:
+        return f"SELECT {name(_REFUSED_VIEW)}"  # a column that does not exist
 
 
 class _Translation:
@@ -243,9 +259,10 @@ class _Translation:
         if (view := self._names.views.get(table)) is not None:
             self._read_view(table, view)
             return name(table.table)
-        own = f"{name(f'{table.schema}{PIN}{self._names.pins[table]}')}.{name(table.table)}"
+        pin = self._names.pins[table]
+        own = f"{name(f'{table.schema}{PIN}{pin}' if pin else table.schema)}.{name(table.table)}"
         is_qualifier = self._text(at + 3) == "."
-        return own if is_qualifier else f"{name(self._names.catalog)}.{own}"
+        return own if is_qualifier or not self._names.catalog else f"{name(self._names.catalog)}.{own}"
 
     def _read_view(self, table: TableName, view: View) -> None:
         translation = _Translation(view.sql, {}, self._names, self._found)

@@ -32,7 +32,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.iceberg.publisher import Published, Publisher, open_publishers
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
-from dagfusion_query.spark.spark_sql import PIN
+from dagfusion_query.spark.spark_sql import PIN, spark_view
 
 PATH = "/iceberg"
 JSON = "application/json"
@@ -233,12 +233,15 @@ class IcebergRoutes:
         return _document({"identifiers": [{"namespace": [name], "name": view} for view in views]})
 
     async def view(self, request: Request) -> Response:
-        """Return a view: its statement in DataFusion's SQL, and its columns."""
+        """Return a view: its statement in the SQL of DataFusion and of Spark, and its columns."""
         names = request.path_params["namespace"], request.path_params["view"]
         state, table, view = self._visible.find_view(caller_of(request), *names)
         if request.method == "HEAD":
             return Response(status_code=204)
-        uri, metadata = await asyncio.to_thread(self._publishers[state.name].publish_view, table, view)
+        found = {name: state.snapshot.tables[name] for name in view.view.tables if name in state.snapshot.tables}
+        columns = {name: pa.schema([*one.file_schema, *one.partition_schema]) for name, one in found.items()}
+        dialects = {"spark": spark_view(view.view, columns)}
+        uri, metadata = await asyncio.to_thread(self._publishers[state.name].publish_view, table, view, dialects)
         return _document({"metadata-location": uri, "metadata": orjson.Fragment(metadata), "config": {}})
 
     async def token(self, request: Request) -> Response:
