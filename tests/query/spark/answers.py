@@ -21,7 +21,7 @@ def same(connection: Connection, sql: str, params: Any = None, *, is_ordered: bo
     for row, other in zip(here, there, strict=True):
         for value, wanted in zip(row, other, strict=True):
             if isinstance(value, Decimal | float) and wanted is not None:
-                assert math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-6), (row, other)
+                assert math.isclose(value, wanted, rel_tol=1e-9, abs_tol=2e-6), (row, other)
             else:
                 assert value == wanted, (row, other)
     return here

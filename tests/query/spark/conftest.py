@@ -1,5 +1,6 @@
 """Tables of real IO managers on a real S3 server, one service over them, and a Sail cluster of several processes."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 from tests.query.server.process import Server, served
-from tests.query.spark import tpch
+from tests.query.spark import spark_runtime, tpch
 from tests.query.spark.sail import Cluster, free_port, running
+from tests.query.spark.spark_runtime import RUNTIME, SparkServer
 from tests.query.spark.statements import ROWS
 from tests.stores import s3_fields
 
@@ -51,19 +53,20 @@ class SparkLake:
     """
 
     server: Server
-    cluster: Cluster
+    cluster: Cluster | SparkServer
     token: str
     queries: Mapping[int, str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=["sail", *(["spark"] if RUNTIME in os.environ else [])])
 def spark_lake(
+    request: pytest.FixtureRequest,
     s3_fields: dict[str, Any],
     server_folder: Callable[[str], Path],
     sqlite_pattern: Path,
     processes: None,  # noqa: ARG001  # it starts some
 ) -> Iterator[SparkLake]:
-    folder = server_folder("spark")
+    folder = server_folder(f"spark-{request.param}")
     home = folder / "home"
     shutil.copytree(sqlite_pattern, home)
     queries = _fill(home, s3_fields)
@@ -85,10 +88,16 @@ def spark_lake(
         "DAGFUSION_SPARK_AUTO_BYTES": str(AUTO_BYTES),
     }
     with served(folder, variables=variables) as server:
-        catalog = {"name": "lake", "uri": f"{server.url}/iceberg", "bearer_access_token": all_tables}
+        catalog = {"name": "lake", "uri": f"{server.url}/iceberg"}
+        if request.param == "spark":
+            log = folder / "spark.log"
+            with spark_runtime.serving(log, port, {**catalog, "token": all_tables}, store) as cluster:
+                yield SparkLake(server, cluster, token, queries)
+            return
+        catalog = {**catalog, "bearer_access_token": all_tables}
         plain = {"AWS_ENDPOINT": s3_fields["endpoint_url"], "AWS_ALLOW_HTTP": "true"}
-        with running(folder, port, catalog, {**store, **plain}, workers=2) as cluster:
-            yield SparkLake(server, cluster, token, queries)
+        with running(folder, port, catalog, {**store, **plain}, workers=2) as sail:
+            yield SparkLake(server, sail, token, queries)
 
 
 def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:

@@ -105,7 +105,7 @@ def running(
         (folder / "kubeconfig").write_text(json.dumps(_kubeconfig(api)))
         stack.callback(cluster.end)
         cluster.server = cluster.start("spark", "server", "--port", str(port))
-        _await_port(port)
+        await_port(port)
         yield cluster
 
 
@@ -117,7 +117,8 @@ def free_port() -> int:
         return port
 
 
-def _await_port(port: int) -> None:
+def await_port(port: int) -> None:
+    """Wait until a process listens on a port."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -126,7 +127,7 @@ def _await_port(port: int) -> None:
             time.sleep(_LOOK_S)
         else:
             return
-    raise TimeoutError(f"Sail does not listen on port {port}")
+    raise TimeoutError(f"nothing listens on port {port}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            session = _configured(session, request["settings"])
+            session = configured(session, request["settings"])
             answer, is_table = _stream(session, request["sql"]), True
         except Exception as error:  # noqa: BLE001  # the test raises it
             answer, is_table = str(error).encode(), False
@@ -28,7 +28,7 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
-def _configured(session: Any, settings: dict[str, str]) -> Any:
+def configured(session: Any, settings: dict[str, str]) -> Any:
     if session is None:
         builder: Any = SparkSession.builder
         for key, value in settings.items():

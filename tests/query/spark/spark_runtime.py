@@ -16,6 +16,8 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 import pytest
 
+from tests.query.spark.sail import await_port
+
 RUNTIME = "SPARK_RUNTIME"  # not a variable of the product, which tests run without
 HEADER = struct.Struct(">?Q")  # of an answer: whether it is a table, and its bytes
 _ICEBERG = "snowpark_connect_deps_iceberg/jars/iceberg-spark-runtime-3.5_2.12-*.jar"
@@ -43,10 +45,9 @@ class Spark:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str], log: BinaryIO) -> None:
-        paths = os.pathsep.join([str(folder), str(Path.cwd())])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.query.spark.spark_process"],
-            env={**os.environ, "PYTHONPATH": paths, "SPARK_LOCAL_IP": "127.0.0.1"},
+            env={**os.environ, **_python(folder)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -70,17 +71,9 @@ class Spark:
         return pa.ipc.open_stream(answer).read_all()
 
     def attach(self, name: str, url: str, **properties: str) -> None:
-        """Attach an Iceberg catalog under a name, which each needs for itself; it is asked for each statement anew."""
-        catalog = {
-            "type": "rest",
-            "uri": url,
-            "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
-            "header.X-Iceberg-Access-Delegation": "vended-credentials",
-            "cache-enabled": "false",
-            **{key.replace("_", "-"): value for key, value in properties.items()},
-        }
-        given = {f"spark.sql.catalog.{name}.{key}": value for key, value in catalog.items()}
-        self._told = {**self._told, f"spark.sql.catalog.{name}": "org.apache.iceberg.spark.SparkCatalog", **given}
+        """Attach an Iceberg catalog under a name that no other has."""
+        vended = {"uri": url, "header.X-Iceberg-Access-Delegation": "vended-credentials"}
+        self._told = {**self._told, **_catalog(name, {**vended, **properties})}
 
     def close(self) -> None:
         """End the process."""
@@ -96,6 +89,54 @@ def skip_without(spark: Spark | None) -> Spark:
     return spark
 
 
+class SparkServer:
+    """A Spark Connect server over Spark.
+
+    Attributes:
+        remote: Its URL.
+    """
+
+    def __init__(self, remote: str, process: subprocess.Popen[bytes]) -> None:
+        self.remote, self._process = remote, process
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that its processes have used."""
+        children = Path(f"/proc/{self._process.pid}").glob("task/*/children")
+        pids = [str(self._process.pid), *(pid for found in children for pid in found.read_text().split())]
+        times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
+        return sum(int(ticks) for pair in times for ticks in pair) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serving(log: Path, port: int, catalog: Mapping[str, str], store: Mapping[str, str]) -> Iterator[SparkServer]:
+    """Run a Spark Connect server. The runtime has to be installed.
+
+    Args:
+        log: Gets what Spark writes.
+        port: That of the server.
+        catalog: The name of the service's Iceberg catalog there, and the properties of Iceberg's client.
+        store: Variables with the endpoint and the keys of the object store.
+    """
+    folder = Path(os.environ[RUNTIME]).absolute()
+    name, endpoint = catalog["name"], {"s3.endpoint": store["AWS_ENDPOINT_URL"], "s3.path-style-access": "true"}
+    settings = {**_settings(folder), **_catalog(name, {**endpoint, **catalog})}
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "tests.query.spark.spark_connect_process", str(port), json.dumps(settings)],
+            env={**os.environ, **_python(folder), **store},
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            await_port(port)
+            yield SparkServer(f"sc://127.0.0.1:{port}", process)
+        finally:
+            cast("BinaryIO", process.stdin).close()
+            process.wait(_PATIENCE_S)
+
+
 @contextmanager
 def running(log: Path) -> Iterator[Spark | None]:
     """Run Spark, or nothing where its runtime is not installed.
@@ -107,7 +148,16 @@ def running(log: Path) -> Iterator[Spark | None]:
         yield None
         return
     folder = Path(os.environ[RUNTIME]).absolute()
-    settings = {
+    with log.open("wb") as file:
+        spark = Spark(folder, _settings(folder), file)
+        try:
+            yield spark
+        finally:
+            spark.close()
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    return {
         "spark.master": "local[2]",
         "spark.driver.memory": "1g",
         "spark.driver.extraClassPath": os.pathsep.join(map(str, _jars(folder))),
@@ -117,12 +167,18 @@ def running(log: Path) -> Iterator[Spark | None]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
     }
-    with log.open("wb") as file:
-        spark = Spark(folder, settings, file)
-        try:
-            yield spark
-        finally:
-            spark.close()
+
+
+def _catalog(name: str, properties: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of a catalog under a name, which is asked for each statement anew."""
+    found = {"type": "rest", "io-impl": "org.apache.iceberg.aws.s3.S3FileIO", "cache-enabled": "false", **properties}
+    given = {f"spark.sql.catalog.{name}.{key}": value for key, value in found.items() if key != "name"}
+    return {f"spark.sql.catalog.{name}": "org.apache.iceberg.spark.SparkCatalog", **given}
+
+
+def _python(folder: Path) -> dict[str, str]:
+    """Return the variables with which a process of Python finds pyspark and these tests."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(Path.cwd())]), "SPARK_LOCAL_IP": "127.0.0.1"}
 
 
 def _jars(folder: Path) -> list[Path]:

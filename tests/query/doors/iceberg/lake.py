@@ -143,9 +143,9 @@ class Lake:
             yield connection
 
     def answers(
-        self, table: str, columns: Sequence[str], *, is_planned: bool = True
+        self, table: str, columns: Sequence[str], *, is_planned: bool = True, is_for_spark: bool = True
     ) -> dict[str, list[tuple[Any, ...]]]:
-        """Return all rows of a table by client, sorted; also from plans of the service, unless they cannot be read."""
+        """Return all rows of a table by client, sorted; also of plans and of Spark, unless they cannot be read."""
         wanted = ", ".join(f'"{column}"' for column in columns)
         loaded = self.pyiceberg().load_table(table)
         with self.duckdb() as connection:
@@ -159,7 +159,7 @@ class Lake:
         if is_planned:
             scan = self.planning().load_table(table).scan(selected_fields=tuple(columns))
             tables["pyiceberg with plans"] = scan.to_arrow().select(columns)
-        if self.spark is not None:
+        if self.spark is not None and is_for_spark:
             names = ", ".join(f"`{column}`" for column in columns)
             tables["spark"] = self.spark.sql(f"SELECT {names} FROM {self.catalog}.{table}")
         return {client: rows_of(found) for client, found in tables.items()}

@@ -64,6 +64,25 @@ def test_filters(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> 
     assert spark(lake, f"SELECT n FROM {lake.catalog}.uat_default.{name} WHERE place IS NULL") == []
 
 
+def test_a_token_reads_what_it_may(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
+    for asset in (name, f"{name}_secret"):
+
+        @dg.asset(name=asset)
+        def made() -> pl.DataFrame:
+            return pl.DataFrame({"id": [1]})
+
+        lake.materialize(made, flat)
+    secret = lake.tokens.create(name, [f"uat_default.{name}"])
+    try:
+        skip_without(lake.spark).attach("granted", lake.url, token=secret)
+        assert spark(lake, f"SELECT id FROM granted.uat_default.{name}") == [(1,)]
+        assert spark(lake, "SHOW TABLES IN granted.uat_default") == [("uat_default", name, False)]
+        with pytest.raises(SparkFailure, match="TABLE_OR_VIEW_NOT_FOUND"):
+            spark(lake, f"SELECT id FROM granted.uat_default.{name}_secret")
+    finally:
+        lake.tokens.path.unlink()
+
+
 def test_reads_while_runs_write(lake: Lake, per_run: PartitionedS3ParquetIOManager, name: str) -> None:
     """Each answer has all partitions once, as of some event; the last has the last run."""
     places, ended = HOSTILE[:4], threading.Event()

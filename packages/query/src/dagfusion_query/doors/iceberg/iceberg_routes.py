@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 import orjson
+import pyarrow as pa
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
