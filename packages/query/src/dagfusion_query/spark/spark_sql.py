@@ -135,7 +135,7 @@ def spark_view(view: View, columns: Mapping[TableName, pa.Schema]) -> str:
 
     Args:
         view: The view.
-        columns: Those of its tables.
+        columns: The columns of its tables.
     """
     try:
         return spark_statement(view.sql, {}, SparkNames("", dict.fromkeys(view.tables, ""), {}, columns))
