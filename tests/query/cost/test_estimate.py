@@ -101,6 +101,30 @@ def test_a_year_under_the_rules() -> None:
     assert found.writes_usd == pytest.approx(0.005)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "usd", "read_usd"),
+    [
+        ("STANDARD_IA", 1 << 20, 1000 / 1024 * 0.0125, 0.001 + 1000 / 1024 * 0.01),
+        ("GLACIER_IR", 1 << 20, 1000 / 1024 * 0.004, 0.01 + 1000 / 1024 * 0.03),
+        ("GLACIER_IR", 1 << 10, 1000 * 128 / (1 << 20) * 0.004, 0.01 + 1000 / (1 << 20) * 0.03),
+        ("GLACIER", 1 << 10, 1000 * 33 / (1 << 20) * 0.0036 + 1000 * 8 / (1 << 20) * 0.023, None),
+        ("INTELLIGENT_TIERING", 1 << 20, 1000 / 1024 * 0.023, None),
+    ],
+)
+def test_a_storage_class_has_its_own_prices(name: str, size: int, usd: float, read_usd: float | None) -> None:
+    found = costs(files(1000, size, 31), [LifecycleRule(moves=[(30, name)], above_bytes=0)])
+    (held,) = found.months[0].classes
+    assert (held.storage_class, held.objects, held.gb) == (name, 1000, 1000 * size / GIB)
+    assert held.usd == pytest.approx(usd)
+    assert held.read_usd == (None if read_usd is None else pytest.approx(read_usd))
+
+
+def test_standard_costs_gets_and_no_retrieval() -> None:
+    (held,) = costs(files(1000, 1 << 10), []).months[0].classes
+    assert held.usd == pytest.approx(1000 / (1 << 20) * 0.023)
+    assert held.read_usd == pytest.approx(PRICES.get_per_1000)
+
+
 def test_a_consolidation_saves_requests_and_costs_storage() -> None:
     found = costs(files(18_250, 8_400, would_gain=True), [], requests=1_000_000)
     (saving,) = found.savings

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dagfusion_query.cli.doctor_command import REPAIR
 from dagfusion_query.cli.main import app
 from dagfusion_query.config import EnvironmentConfig
+from dagfusion_query.cost import gathered
 from dagfusion_query.cost.estimate import read_prices
 from dagfusion_query.doctor import examination
 from dagfusion_query.doctor.bucket_facts import BucketFacts
@@ -79,6 +80,17 @@ def test_the_costs_of_nothing(on_sqlite: Any) -> None:
     assert done.output.startswith(f"local: $4.80 for 12 months, at prices of us-east-1, {prices.date}\n")
     assert "1,000,000 GETs a month (--requests): $0.4000 a month" in done.output
     assert command("cost", "--requests", "1", "--url", "http://localhost:1").exit_code == 2
+
+
+def test_the_costs_of_a_class_name_those_of_reading_it(
+    on_sqlite: Any, file_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    facts = BucketFacts("lake")
+    monkeypatch.setattr(gathered, "s3_client", lambda _: None)
+    monkeypatch.setattr(gathered, "read_bucket_facts", lambda _, __: facts)
+    done = command("cost", "--event-log", str(on_sqlite.home), "--months", "1")
+    assert "now: 1 objects, 0.000 GiB STANDARD: $0.0000 a month, and $0.0000 to read all of it once" in done.output
 
 
 class Repairs:

@@ -187,8 +187,10 @@ def _show_estimate(name: str, found: "Estimate", prices: "Prices") -> None:
     typer.echo(f"{name}: ${found.usd:,.2f} for {len(found.months)} months, at prices of {prices.region}, {prices.date}")
     for label, month in months:
         for one in month.classes:
+            reading = "" if one.read_usd is None else f", and ${one.read_usd:,.4f} to read all of it once"
             typer.echo(
                 f"  {label}: {one.objects:,} objects, {one.gb:,.3f} GiB {one.storage_class}: ${one.usd:,.4f} a month"
+                f"{reading}"
             )
     moved, deleted = sum(m.moved for m in found.months), sum(m.deleted for m in found.months)
     if moved or deleted:

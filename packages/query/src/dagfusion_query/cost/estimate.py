@@ -79,7 +79,7 @@ def storage_classes(
         ages_days: The age of each.
         rules: The rules of the bucket. Where two of them apply, the later move counts, and any deletion.
     """
-    found = np.full(len(sizes), STANDARD, dtype="U16")
+    found = np.full(len(sizes), STANDARD, dtype="U24")
     moved_at = np.full(len(sizes), -1.0)
     gone = np.zeros(len(sizes), dtype=bool)
     for rule in rules:
@@ -104,8 +104,13 @@ class Prices:
     Attributes:
         date: When they were read.
         storage_gb_month: By storage class, for a GiB and a month.
+        smallest_billed_bytes: By storage class: the size that a smaller object is billed as.
+        overhead_bytes: By storage class, for each object, billed in addition to its size at the price of this class.
+        overhead_standard_bytes: For each object of a class with such an overhead, billed at the price of STANDARD.
+        retrieval_gb: By storage class, for a GiB that is read. Classes that GET cannot read are left out.
         transition_per_1000: By the storage class that a lifecycle rule moves objects to.
-        get_per_1000: GET and HEAD.
+        get_per_1000: GET and HEAD, of STANDARD.
+        get_per_1000_by_class: GET of the storage classes with another price.
         put_per_1000: PUT, COPY, POST and LIST.
         fargate_vcpu_hour: Linux on x86.
     """
@@ -114,8 +119,13 @@ class Prices:
     region: str
     currency: str
     storage_gb_month: Mapping[str, float]
+    smallest_billed_bytes: Mapping[str, int]
+    overhead_bytes: Mapping[str, int]
+    overhead_standard_bytes: int
+    retrieval_gb: Mapping[str, float]
     transition_per_1000: Mapping[str, float]
     get_per_1000: float
+    get_per_1000_by_class: Mapping[str, float]
     put_per_1000: float
     fargate_vcpu_hour: float
     fargate_gb_hour: float
@@ -161,12 +171,20 @@ class StoredFiles:
 
 @dataclass(frozen=True)
 class ClassCost:
-    """The objects of one storage class in one month."""
+    """The objects of one storage class in one month.
+
+    Attributes:
+        gb: Their size in GiB.
+        usd: Their storage, with what the class bills for small objects and for each object.
+        read_usd: Reading all of them once: a GET for each, and the retrieval. None if GET cannot read the class, or
+            the table of prices does not have it.
+    """
 
     storage_class: str
     objects: int
     gb: float
     usd: float
+    read_usd: float | None
 
 
 @dataclass(frozen=True)
@@ -210,6 +228,7 @@ class Estimate:
     Attributes:
         months: In order, the first begins now.
         requests_month: GETs of queries each month, and where the number comes from.
+        requests_usd: These GETs, at the price of STANDARD: the requests of a query have no storage class.
         writes_month: PUTs each month: objects that were written in the last month.
     """
 
@@ -270,25 +289,30 @@ def _month(
     end: Mapping[str, npt.NDArray[np.str_]],
     prices: Prices,
 ) -> MonthCost:
-    objects: dict[str, int] = {}
-    sizes: dict[str, int] = {}
+    held: dict[str, list[npt.NDArray[np.int64]]] = {}
     moved, moves_usd, deleted = 0, 0.0, 0
     for one in tables:
         before, after = start[one.table], end[one.table]
         for name in {*before.tolist()} - {GONE}:
-            here = before == name
-            objects[name] = objects.get(name, 0) + int(here.sum())
-            sizes[name] = sizes.get(name, 0) + int(one.sizes[here].sum())
+            held.setdefault(name, []).append(one.sizes[before == name])
         deleted += int(((before != GONE) & (after == GONE)).sum())
         for name in {*after.tolist()} - {GONE}:
             count = int(((after == name) & (before != name)).sum())
             moved += count
             moves_usd += count / 1000 * prices.transition_per_1000.get(name, 0.0)
-    classes = [
-        ClassCost(name, objects[name], sizes[name] / GIB, sizes[name] / GIB * _price(prices, name))
-        for name in sorted(objects)
-    ]
+    classes = [_class_cost(name, np.concatenate(held[name]), prices) for name in sorted(held)]
     return MonthCost(number + 1, classes, moved, moves_usd, deleted)
+
+
+def _class_cost(name: str, sizes: npt.NDArray[np.int64], prices: Prices) -> ClassCost:
+    count, gb, overhead = len(sizes), int(sizes.sum()) / GIB, prices.overhead_bytes.get(name, 0)
+    billed = int(np.maximum(sizes, prices.smallest_billed_bytes.get(name, 0)).sum()) + count * overhead
+    usd = billed / GIB * _price(prices, name)
+    if overhead:
+        usd += count * prices.overhead_standard_bytes / GIB * prices.storage_gb_month[STANDARD]
+    retrieval = prices.retrieval_gb.get(name)
+    gets_usd = count / 1000 * prices.get_per_1000_by_class.get(name, prices.get_per_1000)
+    return ClassCost(name, count, gb, usd, None if retrieval is None else gets_usd + gb * retrieval)
 
 
 def _price(prices: Prices, name: str) -> float:
