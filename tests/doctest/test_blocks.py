@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -101,13 +102,38 @@ def test_data_in_documents_is_well_formed() -> None:
 @pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")  # Dagster's own call
 def test_components_in_documents_resolve() -> None:
     found = [block.code for document in documents() for block in blocks(document) if block.language == "yaml"]
-    components = [declared for declared in map(yaml.safe_load, found) if "type" in declared]
+    declarations = map(yaml.safe_load, found)
+    components = [one for one in declarations if "type" in one and "template_vars_module" not in one]
     assert len(components) > 0
     for declared in components:
         package, _, name = declared["type"].rpartition(".")
         component = getattr(importlib.import_module(package), name)
         assert issubclass(component, dg.Component)
         assert isinstance(component.resolve_from_dict(declared["attributes"]), component)
+
+
+def test_components_in_documents_load_with_the_template_variables_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [pair for document in documents() for pair in pairwise(blocks(document))]
+    found = [(above, block) for above, block in pairs if "template_vars_module" in block.code]
+    assert {(above.language, block.language) for above, block in found} == {("python", "yaml")}
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ENVIRONMENT", "local")
+    package = "document_with_variables"
+    (tmp_path / "pyproject.toml").write_text(
+        f'[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "{package}"\n'
+    )
+    defs = tmp_path / package / "defs"
+    for number, (above, block) in enumerate(found):
+        (defs / f"component_{number}").mkdir(parents=True)
+        (defs / f"component_{number}" / "variables.py").write_text(above.code)
+        (defs / f"component_{number}" / "defs.yaml").write_text(block.code)
+    for folder in (defs.parent, defs):
+        (folder / "__init__.py").touch()
+    checks = dg.load_from_defs_folder(path_within_project=defs).asset_checks or ()
+    days = {spec.partitions_def for one in checks for spec in one.check_specs}
+    assert days == {dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")}
 
 
 def test_the_configuration_in_documents_is_one(tmp_path: Path) -> None:
