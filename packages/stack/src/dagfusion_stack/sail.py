@@ -12,17 +12,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from dagfusion_contract.setting_declarations import as_variables, declaration
-from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.access.grants import EVERYTHING
 from dagfusion_query.errors import SettingsError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.errors import MissingExtraError, ServerError
 from dagfusion_stack.home import Home, write_private
+
+if TYPE_CHECKING:
+    from dagfusion_query.access.authentication import Tokens
 
 NAME = "Sail server"
 START_TIMEOUT_S = 60.0
@@ -133,6 +135,9 @@ def token(home: Home, tokens_file: Path) -> str:
     Raises:
         ServerError: The file of tokens cannot be used.
     """
+    from dagfusion_query.access.authentication import Tokens  # noqa: PLC0415  # imports pyarrow, as grants do
+    from dagfusion_query.access.grants import EVERYTHING  # noqa: PLC0415
+
     tokens, kept = Tokens(tokens_file), home.path / "sail-token"
     name = f"sail-{hashlib.sha256(str(home.path).encode()).hexdigest()[:12]}"  # stacks may share a file of tokens
     try:
@@ -147,7 +152,7 @@ def token(home: Home, tokens_file: Path) -> str:
     return secret
 
 
-def _is_valid(tokens: Tokens, secret: str) -> bool:
+def _is_valid(tokens: "Tokens", secret: str) -> bool:
     try:
         tokens.authenticate(secret)
     except UnauthenticatedError:
