@@ -8,6 +8,7 @@ Each worker of Sail is a process; all processes share the cores of this machine.
 
 import argparse
 import os
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from benchmarks.report import seconds, table
 from benchmarks.service import in_turns
 from dagfusion_query import Connection, connect
 from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.errors import RemoteEngineError
 from dagfusion_stack import object_store
 from tests.query.server.process import served
 from tests.query.spark import tpch
@@ -33,6 +35,7 @@ WORKERS = (1, 2, 4)
 # A year of the large tables is an object, so that several workers have something to read.
 PARTITIONED_BY = {"lineitem": "l_year", "orders": "o_year", "customer": "c_mktsegment"}
 ADDED = {"lineitem": "strftime(l_shipdate, '%Y') AS l_year", "orders": "strftime(o_orderdate, '%Y') AS o_year"}
+FAILED = re.compile(r"of the Spark engine at \S+ (.*)")
 PARALLELISM = 4  # of Sail's plans, so that each of four workers has a part
 
 
@@ -83,22 +86,30 @@ def measure(scale: float, folder: Path, rounds: int) -> Times:
             **{name: value for name, value in variables.items() if name.startswith("AWS_")},
             "AWS_ALLOW_HTTP": "true",
             "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(PARALLELISM),
+            "SAIL_CLUSTER__WORKER_HEARTBEAT_TIMEOUT_SECS": "120",  # more than a busy machine needs
         }
         with served(folder, variables=service) as server, connect(server.url) as connection:
             catalog = {"name": "lake", "uri": f"{server.url}/iceberg", "bearer_access_token": token}
             times: dict[int, dict[int, Pair]] = {}
             for workers in WORKERS:
                 with running(folder, port, catalog, cluster, workers):
-                    times[workers] = {number: _pair(connection, sql, rounds) for number, sql in queries.items()}
+                    found = {number: _pair(connection, sql, rounds) for number, sql in queries.items()}
+                times[workers] = {number: pair for number, pair in found.items() if pair is not None}
                 print(report({workers: times[workers]}), flush=True)
+            if failed := FAILED.findall(server.log.read_text()):
+                print("Statements that Sail failed:", *failed, sep="\n")
     return times
 
 
 def report(times: Times) -> str:
     """Write the times, and the geometric means of their ratios."""
     body: list[Sequence[object]] = [
-        [f"Q{number}", seconds(_local(times, number)), *(seconds(pairs[number].spark_s) for pairs in times.values())]
-        for number in next(iter(times.values()))
+        [
+            f"Q{number}",
+            seconds(statistics.median(pairs[number].local_s for pairs in times.values() if number in pairs)),
+            *(seconds(pairs[number].spark_s) if number in pairs else "failed" for pairs in times.values()),
+        ]
+        for number in sorted({number for pairs in times.values() for number in pairs})
     ]
     ratios = [
         statistics.geometric_mean(one.spark_s / one.local_s for one in pairs.values()) for pairs in times.values()
@@ -107,14 +118,14 @@ def report(times: Times) -> str:
     return table(["statement", "local", *(f"Sail, {workers} worker{'s' * (workers > 1)}" for workers in times)], body)
 
 
-def _local(times: Times, number: int) -> float:
-    return statistics.median(pairs[number].local_s for pairs in times.values())
-
-
-def _pair(connection: Connection, sql: str, rounds: int) -> Pair:
-    same(connection, sql)
-    runs = {engine: partial(_run, connection, sql, engine) for engine in ("local", "spark")}
-    found = in_turns(runs, rounds)
+def _pair(connection: Connection, sql: str, rounds: int) -> Pair | None:
+    """Return the times of a statement; None if Sail fails it."""
+    try:
+        same(connection, sql)
+        runs = {engine: partial(_run, connection, sql, engine) for engine in ("local", "spark")}
+        found = in_turns(runs, rounds)
+    except RemoteEngineError:
+        return None
     return Pair(found["local"], found["spark"])
 
 
