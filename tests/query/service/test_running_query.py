@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,7 +12,14 @@ import pytest
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import ExplanationDocument
-from dagfusion_query.errors import InternalError, ResourcesError, StaleObjectError
+from dagfusion_query.engine_choice import EngineChoice
+from dagfusion_query.errors import (
+    InternalError,
+    RemoteEngineError,
+    RemoteEngineUnavailableError,
+    ResourcesError,
+    StaleObjectError,
+)
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission
@@ -19,7 +27,7 @@ from dagfusion_query.service.query_registry import Query, Registry
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.messages import Cost, End, Kind, Message, Mode, Planned
+from dagfusion_query.worker.messages import Cost, End, Kind, Message, Mode, Planned, SparkRun
 
 ANN = Caller("ann", ALL, "http")
 SCHEMA = pa.schema({"a": pa.int64()})
@@ -161,6 +169,67 @@ def test_a_stale_object_starts_it_over(opened: Any) -> None:
         query, _ = opened([StaleObjectError("replaced")], [PLANNED, SECOND, END])
         await query.begin()
         assert [bytes(piece) async for piece in query] == [b"b"]
+
+    run(test)
+
+
+class Remote:
+    """In place of the tables of Spark: sends each statement to the server."""
+
+    def __init__(self, chosen: EngineChoice) -> None:
+        self._chosen = chosen
+        self.interrupted: list[SparkRun] = []
+
+    def choice(self, *_: object) -> EngineChoice:
+        return self._chosen
+
+    async def run(self, *_: object) -> SparkRun:
+        return SparkRun(operation="o", pins={})
+
+    def interrupt(self, run: SparkRun) -> None:
+        self.interrupted.append(run)
+
+
+REFUSED, LOST = RemoteEngineError("refused"), RemoteEngineUnavailableError("lost")
+
+
+def on_spark(choice: EngineChoice, *script: Step) -> tuple[ActiveQuery, Remote]:
+    """Open a query that the server runs as in a script, after a worker planned it, and then a worker."""
+    remote: Any = Remote(choice)
+    workers = Workers([PLANNED, END], list(script), [PLANNED, SECOND, END])
+    shared = replace(parts(Registry(10), workers, Admission(1, 1, 10, 10)), spark=remote)
+    return ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run), remote
+
+
+def test_auto_runs_here_what_the_server_refuses() -> None:
+    async def test() -> None:
+        query, remote = on_spark(EngineChoice.auto, PLANNED, REFUSED)
+        await query.begin()
+        assert [bytes(piece) async for piece in query] == [b"b"]
+        assert [run.operation for run in remote.interrupted] == ["o"]
+        assert query.stats.path == "catalog"
+
+    run(test)
+
+
+@pytest.mark.parametrize(("choice", "error"), [(EngineChoice.spark, REFUSED), (EngineChoice.auto, LOST)])
+def test_other_errors_of_the_server_are_raised(choice: EngineChoice, error: RemoteEngineError) -> None:
+    async def test() -> None:
+        query, _ = on_spark(choice, PLANNED, error)
+        with pytest.raises(RemoteEngineError, match=str(error)):
+            await query.begin()
+
+    run(test)
+
+
+def test_rows_that_the_client_has_are_not_followed_by_others() -> None:
+    async def test() -> None:
+        query, _ = on_spark(EngineChoice.auto, PLANNED, FIRST, REFUSED)
+        await query.begin()
+        pieces = aiter(query)
+        assert await anext(pieces) == b"a"
+        with pytest.raises(RemoteEngineError, match="refused"):
+            await anext(pieces)
 
     run(test)
 

@@ -54,19 +54,28 @@ class SparkServer:
         self._answers = answers
         self.calls: list[tuple[str, bytes, dict[str, str]]] = []
         self.interrupts: list[bytes] = []  # the answers to them
+        self.rest: list[Sequence[bytes]] = []  # the answers to clients that reattach
+        self.ended: set[str] = set()  # sessions
 
     def handler(self, method: str) -> grpc.RpcMethodHandler:
         def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
             self._note(method, request, context)
+            if children(request, 1)[0].decode() in self.ended:
+                context.abort(grpc.StatusCode.INTERNAL, "[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid.")
             if method == "Interrupt":
                 return self.interrupts.pop(0) if self.interrupts else b""
             return b""
 
         def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             self._note(method, request, context)
-            yield from self._answers(context)
+            if method == "ExecutePlan":
+                yield from self._answers(context)
+            elif self.rest:
+                yield from self.rest.pop(0)
+            else:
+                context.abort(grpc.StatusCode.INTERNAL, "invalid argument: operation not found: x")
 
-        if method == "ExecutePlan":
+        if method in ("ExecutePlan", "ReattachExecute"):
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(unary)
 
@@ -82,7 +91,7 @@ class SparkServer:
 def serving(answers: Answers, options: str = "") -> Iterator[tuple[SparkServer, SparkStatement]]:
     """Run a server, and open a statement on it."""
     spark = SparkServer(answers)
-    names = ("Config", "ExecutePlan", "Interrupt", "ReleaseExecute")
+    names = ("Config", "ExecutePlan", "Interrupt", "ReattachExecute", "ReleaseExecute", "ReleaseSession")
     handlers = {name: spark.handler(name) for name in names}
     server = grpc.server(ThreadPoolExecutor(4))
     server.add_generic_rpc_handlers(
@@ -162,6 +171,46 @@ def test_a_result_is_read_to_its_end() -> None:
 def test_what_is_no_whole_result_is_an_error(answer: list[bytes], kind: type[QueryError], text: str) -> None:
     with serving(lambda _: iter(answer)) as (_, statement), pytest.raises(kind, match=text):
         taken(batches_of(statement))
+
+
+def test_a_result_goes_on_in_another_stream() -> None:
+    """Spark ends a stream after two minutes, without an error and without the mark of the end."""
+    with serving(lambda _: iter([])) as (spark, statement):
+        spark.rest = [[], [batch([1]) + message(13, b"a"), batch([2]) + message(13, b"b")], [], [COMPLETE]]
+        assert taken(batches_of(statement)) == [1, 2]
+        asked = [request for name, request, _ in spark.calls if name == "ReattachExecute"]
+        assert [children(request, 5) for request in asked] == [[], [], [b"b"], [b"b"]]
+        assert {bytes(children(request, 3)[0]) for request in asked} == {OPERATION.encode()}
+        assert [name for name, *_ in spark.calls][-1] == "ReleaseExecute"
+
+
+def test_streams_without_an_end_are_no_result() -> None:
+    with serving(lambda _: iter([batch([1])])) as (spark, statement):
+        spark.rest = [[]] * 1000
+        with pytest.raises(RemoteEngineUnavailableError, match="ended the result before its end"):
+            taken(batches_of(statement))
+        assert spark.rest
+
+
+def test_a_session_that_the_server_ended_is_replaced() -> None:
+    with serving(lambda _: iter([batch([1]), COMPLETE])) as (spark, statement):
+        spark.ended, spark.interrupts = {"s"}, [b"", message(2, OPERATION.encode())]
+        assert not statement.interrupt()
+        assert statement.interrupt()
+        assert taken(batches_of(statement)) == [1]
+        sessions = [(name, children(request, 1)[0].decode()) for name, request, _ in spark.calls]
+        names = ("Interrupt", "Interrupt", "Config", "ExecutePlan", "ReleaseExecute", "ReleaseSession")
+        assert sessions == [("Interrupt", "s"), *((name, OPERATION) for name in names)]
+
+
+def test_what_the_text_relies_on_is_configured() -> None:
+    with serving(lambda _: iter([COMPLETE])) as (spark, statement):
+        taken(batches_of(statement))
+        pairs = children(children(children(spark.request("Config"), 3)[0], 1)[0], 1)
+        sent = {bytes(children(pair, 1)[0]): bytes(children(pair, 2)[0]) for pair in pairs}
+        assert sent[b"spark.sql.decimalOperations.allowPrecisionLoss"] == b"false"
+        assert sent[b"spark.sql.session.timeZone"] == b"UTC"
+        assert len(sent) == len(pairs) == 8
 
 
 @pytest.mark.parametrize(

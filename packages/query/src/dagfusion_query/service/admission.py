@@ -75,6 +75,15 @@ class Admission:
             self._remove(place)
         self._start_next()
 
+    def too_busy(self, limit_s: float) -> TooBusyError:
+        """Return the error of a query that was not admitted in this time, in seconds."""
+        retry_after_s = self.retry_after_s()
+        return TooBusyError(
+            f"the service is busy: no worker was free within {limit_s:g} s (DAGFUSION_QUEUE_TIMEOUT_S); try again in "
+            f"{retry_after_s:.0f} s",
+            retry_after_s,
+        )
+
     def retry_after_s(self) -> float:
         """Estimate, in whole seconds, when those that wait now will have run."""
         return min(_LONGEST_RETRY_S, max(1.0, math.ceil((self.waiting + 1) * self._takes_s / self._slots)))

@@ -20,9 +20,10 @@ from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
     QueryTimeoutError,
+    RemoteEngineError,
+    RemoteEngineUnavailableError,
     ServiceUnavailableError,
     StaleObjectError,
-    TooBusyError,
 )
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, AdmissionPlace
@@ -205,19 +206,11 @@ class ActiveQuery:
 
     async def _queued(self, admitted: "asyncio.Future[None]") -> None:
         limit_s = self._shared.settings.queue_timeout_s
-        timer = self._loop.call_later(limit_s, lambda: self.stop(self._too_busy(limit_s)))
+        timer = self._loop.call_later(limit_s, lambda: self.stop(self._shared.admission.too_busy(limit_s)))
         try:
             await self._interruptible(admitted)
         finally:
             timer.cancel()
-
-    def _too_busy(self, limit_s: float) -> TooBusyError:
-        retry_after_s = self._shared.admission.retry_after_s()
-        return TooBusyError(
-            f"the service is busy: no worker was free within {limit_s:g} s (DAGFUSION_QUEUE_TIMEOUT_S); try again in "
-            f"{retry_after_s:.0f} s",
-            retry_after_s,
-        )
 
     async def _interruptible(self, awaitable: Any, undo: Callable[[Any], None] | None = None) -> Any:
         """Wait for something that `stop` may cut short."""
@@ -233,15 +226,23 @@ class ActiveQuery:
         finally:
             self._waiting = None
 
-    async def _start(self, retries: StaleRetries) -> None:
+    async def _start(self, retries: StaleRetries, choice: EngineChoice | None = None) -> None:
         environments = self._shared.environments
         states, self._spark_run = environments.states, None
-        if (choice := self._shared.spark.choice(self._query, self._mode)) is not EngineChoice.local:
+        choice = choice or self._shared.spark.choice(self._query, self._mode)
+        if choice is not EngineChoice.local:
             pinned = environments.states()
             self._spark_run = await self._run_on_spark(choice, pinned)
             states = states if self._spark_run is None else lambda: pinned
         try:
             await self._on_worker(lambda: self._statement(states(), self._mode), self._receive_first)
+        except RemoteEngineError as error:  # before the first rows
+            is_lost = isinstance(error, RemoteEngineUnavailableError)
+            if self._error is not None or self._spark_run is None or choice is not EngineChoice.auto or is_lost:
+                raise
+            self._worker = None
+            self._shared.spark.interrupt(self._spark_run)
+            await self._start(retries, EngineChoice.local)
         except StaleObjectError:
             self._worker = None
             if self._error is not None or (pause_s := retries.pause_s()) is None:

@@ -2,15 +2,17 @@
 
 Only a few fields of a few messages are needed, so they are written in protobuf's wire format, and gRPC sends them.
 Spark's own client would import pandas. An execution is reattachable, because only then the server marks the end of the
-result: a result without the mark was cut off, and is an error.
+result. Spark ends a stream without the mark after some minutes or bytes, and has the rest for a client that reattaches.
+If the server has no rest, the result was cut off, which is an error.
 """
 
 import logging
+import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -24,6 +26,7 @@ with needs("spark", "the Spark engine"):
     import grpc
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SERVICE = "/spark.connect.SparkConnectService/"
 _PORT = 15002
@@ -32,8 +35,21 @@ _MESSAGE_BYTES = 256 << 20
 _CALL_S = 10.0  # of a call that runs nothing
 _CONNECT_S = 10.0
 _SHOWN = 2_000  # characters of an error
-# ANSI: an error where a value cannot be cast or a divisor is zero, as here, in place of NULL.
-_CONFIGURATION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
+# What the text that is sent relies on, whatever the server's configuration is. ANSI: an error where a value cannot be
+# cast or a divisor is zero, as here, in place of NULL. Without a loss of precision, decimals keep their digits as here.
+_CONFIGURATION = {
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.caseSensitive": "false",
+    "spark.sql.decimalOperations.allowPrecisionLoss": "false",
+    "spark.sql.groupByOrdinal": "true",
+    "spark.sql.orderByOrdinal": "true",
+    "spark.sql.parser.escapedStringLiterals": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
+}
+_MOST_EMPTY = 100  # streams in a row that end without a response: Spark ends each after two minutes
+_SESSION_ENDED = "INVALID_HANDLE.SESSION"
+_FORGOTTEN = re.compile(r"operation not found|INVALID_HANDLE", re.IGNORECASE)  # Sail, Spark
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -117,9 +133,9 @@ class SparkStatement:
         """
         is_complete = False
         with self._errors():
-            self._configure()
-            for response in self._execute():
-                is_complete = is_complete or any(field.number == 14 for field in fields(response))  # noqa: PLR2004
+            self._in_session(self._configure)
+            for response in self._responses():
+                is_complete = is_complete or _is_last(response)
                 for batch in children(response, 2):
                     yield from _decoded(batch)
         if not is_complete:
@@ -144,9 +160,7 @@ class SparkStatement:
             RemoteEngineError: The server refuses that, or does not answer.
         """
         with self._errors():
-            request = self._named(3) + uint(4, 3) + message(6, self._operation.encode())
-            answer = self._unary("Interrupt", request, _CALL_S)
-            return self._operation.encode() in children(answer, 2)
+            return self._in_session(self._interrupt)
 
     def close(self) -> None:
         """Close the connection."""
@@ -158,18 +172,57 @@ class SparkStatement:
             return grpc.secure_channel(self._address.target, grpc.ssl_channel_credentials(), options)
         return grpc.insecure_channel(self._address.target, options)
 
+    def _in_session(self, call: Callable[[], T]) -> T:
+        """Call in the session, or in one of this statement: Spark ends a session that had no statement for an hour."""
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if _SESSION_ENDED not in str(error.details()):
+                raise
+        self._session = self._operation
+        return call()
+
+    def _interrupt(self) -> bool:
+        request = self._named(3) + uint(4, 3) + message(6, self._operation.encode())
+        answer = self._unary("Interrupt", request, _CALL_S)
+        return self._operation.encode() in children(answer, 2)
+
     def _configure(self) -> None:
         pairs = b"".join(
             message(1, message(1, key.encode()) + message(2, value.encode())) for key, value in _CONFIGURATION.items()
         )
         self._unary("Config", self._named(4) + message(3, message(1, pairs)), _CONNECT_S)
 
+    def _responses(self) -> Iterator[bytes]:
+        """Yield all responses: a server ends a stream after some time or bytes, and goes on when it is asked to."""
+        last, empty, stream = b"", 0, self._execute()
+        while empty < _MOST_EMPTY:
+            empty += 1
+            for response in stream:
+                yield response
+                empty, last = 0, next(iter(children(response, 13)), last)
+                if _is_last(response):
+                    return
+            stream = self._reattach(last)
+
     def _execute(self) -> Iterator[bytes]:
         plan = message(1, message(10, message(1, self._sql.encode())))
         reattachable = message(1, uint(1, 1))
         request = self._named(4) + message(3, plan) + message(5, reattachable)
-        method = self._channel.unary_stream(f"{_SERVICE}ExecutePlan")
-        call = self._call = method(request + message(6, self._operation.encode()), metadata=self._metadata)
+        return self._stream("ExecutePlan", request + message(6, self._operation.encode()))
+
+    def _reattach(self, last: bytes) -> Iterator[bytes]:
+        """Yield the responses after one, from the first on if there is none; nothing if the server has no result."""
+        request = self._named(4) + message(3, self._operation.encode()) + (message(5, last) if last else b"")
+        try:
+            yield from self._stream("ReattachExecute", request)
+        except grpc.RpcError as error:
+            if _FORGOTTEN.search(str(error.details())) is None:
+                raise
+            _log.warning("the Spark engine has no result of %s: %s", self._operation, error.details())
+
+    def _stream(self, method: str, request: bytes) -> Iterator[bytes]:
+        call = self._call = self._channel.unary_stream(f"{_SERVICE}{method}")(request, metadata=self._metadata)
         if self._is_cancelled:
             call.cancel()
         responses: Iterator[bytes] = call
@@ -180,6 +233,8 @@ class SparkStatement:
         request = self._named(4) + message(3, self._operation.encode()) + message(5, b"")
         with suppress(grpc.RpcError):  # it forgets it by itself after a while
             self._unary("ReleaseExecute", request, _CALL_S)
+            if self._session == self._operation:
+                self._unary("ReleaseSession", self._named(3), _CALL_S)
 
     def _named(self, client: int) -> bytes:
         """Return the fields that all requests have; `client` is the number of the client's name."""
@@ -213,6 +268,10 @@ class SparkStatement:
             ) from error
         except (ValueError, pa.ArrowException) as error:
             raise RemoteEngineError(f"{self.server} sent a malformed result: {error}") from error
+
+
+def _is_last(response: bytes) -> bool:
+    return any(field.number == 14 for field in fields(response))  # noqa: PLR2004
 
 
 def _decoded(batch: bytes) -> Iterator[pa.RecordBatch]:
