@@ -40,9 +40,16 @@ ROLES = (*TASKS, "IcebergClientRole")
 OBJECTS = {
     "PipelineRole": {"table": "GP", "large": "G", "output": "GP"},
     "QueryRole": {"table": "G", "large": "G", "iceberg": "GP", "checkpoint": "GPD"},
-    "MaintenanceRole": {"table": "GD", "large": "GPD", "output": "GP"},
+    "MaintenanceRole": {"table": "GD", "large": "GPD", "iceberg": "GD", "checkpoint": "G", "output": "GP"},
     "IcebergClientRole": {"table": "G", "large": "G", "iceberg": "G"},
 }
+SETTINGS_READ = (
+    "s3:GetBucketLocation",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketVersioning",
+    "s3:GetEncryptionConfiguration",
+    "s3:GetLifecycleConfiguration",
+)
 ACTIONS = {"G": "s3:GetObject", "P": "s3:PutObject", "D": "s3:DeleteObject"}
 NEVER = (
     "s3:DeleteObjectVersion",
@@ -127,10 +134,22 @@ def test_a_role_may_list_the_tables_only(policies: Policies, role: str, prefix: 
     assert allows(policies[role], "s3:ListBucket", ARN, context) is expected
 
 
-def test_maintenance_may_read_how_the_bucket_is_set_up(policies: Policies) -> None:
-    for action in ("s3:GetLifecycleConfiguration", "s3:GetEncryptionConfiguration", "s3:GetBucketVersioning"):
-        assert allows(policies["MaintenanceRole"], action, ARN)
-        assert not allows(policies["QueryRole"], action, ARN)
+# What else a role lists: the query service its checkpoint, the vacuum and `dagfusion doctor` both folders.
+LISTED = {"PipelineRole": set[str](), "QueryRole": {"_catalog/"}, "MaintenanceRole": {"_catalog/", "_iceberg/"}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("prefix", ["_catalog/", "_iceberg/", "_dagster/", "payroll/"])
+def test_a_role_lists_a_folder_that_it_needs(policies: Policies, role: str, prefix: str) -> None:
+    expected = prefix in LISTED.get(role, ())
+    assert allows(policies[role], "s3:ListBucket", ARN, {"s3:prefix": prefix}) is expected
+
+
+def test_only_maintenance_may_read_how_the_bucket_is_set_up(policies: Policies) -> None:
+    for action in SETTINGS_READ:
+        assert [role for role in ROLES if allows(policies[role], action, ARN)] == ["MaintenanceRole"]
+    for action in ("s3:GetBucketPolicy", "s3:GetBucketPolicyStatus", "s3:GetBucketAcl"):
+        assert not allows(policies["MaintenanceRole"], action, ARN)
 
 
 def test_requests_without_tls_are_denied(storage: Mapping[str, Any]) -> None:
@@ -192,6 +211,8 @@ def test_the_query_service_reads_its_own_secrets_only(policies: Policies) -> Non
     own, others = ("reader-AbCdEf", "tokens-AbCdEf"), ("owner-AbCdEf", "reader-of-all-AbCdEf", "tokens-2-AbCdEf")
     for name, expected in {**dict.fromkeys(own, True), **dict.fromkeys(others, False)}.items():
         assert allows(policies["QueryRole"], "secretsmanager:GetSecretValue", f"{secret}{name}") is expected
+        of_doctor = allows(policies["MaintenanceRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")
+        assert of_doctor is (name == "reader-AbCdEf")
         assert not allows(policies["PipelineRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")
 
 

@@ -39,7 +39,7 @@ def instance(root: Path) -> Mapping[str, Any]:
 
 
 def resolved(services: Mapping[str, Any]) -> Resolver:
-    exports = {f"storage-{name}": name for name in ("Prefix", "PipelineRoleArn", "QueryRoleArn")}
+    exports = {f"storage-{name}": name for name in ("Prefix", "PipelineRoleArn", "QueryRoleArn", "MaintenanceRoleArn")}
     exports["storage-BucketName"] = "lake-uat"
     return Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, exports)
 

@@ -70,6 +70,9 @@ attributes:
   vacuum: [Silver/orgs, Gold/daily]
   consolidate: [Silver/orgs]
   retention: [{assets: [Silver/orgs], keep_days: 0.5}]
+  tags:
+    ecs/task_overrides: {taskRoleArn: "{{ env.MAINTENANCE_ROLE_ARN }}"}
+    team: data
 """
 
 
@@ -143,9 +146,13 @@ def test_the_environment_says_where_objects_are(load: Load, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("heavy")
-def test_a_few_lines_make_the_jobs(load: Load) -> None:
+def test_a_few_lines_make_the_jobs(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAINTENANCE_ROLE_ARN", "arn:role")
     definitions = load("maintenance", MAINTENANCE)
-    assert {job.name for job in definitions.jobs or ()} == {"vacuum", "consolidate", "retention_0_5_days"}
+    jobs = [job for job in definitions.jobs or () if isinstance(job, dg.JobDefinition)]
+    assert {job.name for job in jobs} == {"vacuum", "consolidate", "retention_0_5_days"}
+    tags = {"ecs/task_overrides": '{"taskRoleArn": "arn:role"}', "team": "data"}
+    assert [job.run_tags for job in jobs] == [tags] * 3
     schedules = [one for one in definitions.schedules or () if isinstance(one, dg.ScheduleDefinition)]
     assert {one.name: one.cron_schedule for one in schedules} == {
         "consolidate_schedule": "30 3 * * *",

@@ -81,6 +81,10 @@ def test_settings_become_an_environment(settings: dict[str, str], expected: Envi
             ),
         ),
         (
+            {"DAGFUSION_MAINTENANCE_TAGS": "[1]"},
+            'DAGFUSION_MAINTENANCE_TAGS must be a JSON object of tags such as {"team": "data"}, got \'[1]\'',
+        ),
+        (
             {"DAGFUSION_CONSOLE_URL": "8080"},
             "DAGFUSION_CONSOLE_URL must be a URL such as http://localhost:8080, without a user or password, got '8080'",
         ),

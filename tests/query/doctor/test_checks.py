@@ -201,7 +201,7 @@ def test_a_server_that_is_behind_is_measured() -> None:
             return lambda **_: {}
 
     now = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=5)
-    assert read_bucket_facts(Bucket(), "lake", now.timestamp).skew_s == 300
+    assert read_bucket_facts(Bucket(), "lake", clock=now.timestamp).skew_s == 300
 
 
 @pytest.mark.parametrize(

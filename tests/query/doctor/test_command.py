@@ -208,7 +208,9 @@ def test_nothing_to_repair(on_sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_estimate_of_costs_is_one_line(on_sqlite: Any, file_record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     on_sqlite.report(file_record("CA"))
     monkeypatch.setattr(examination, "s3_client", lambda _: None)
-    monkeypatch.setattr(examination, "read_bucket_facts", lambda _, bucket, __: BucketFacts(bucket, problem="no route"))
+    monkeypatch.setattr(
+        examination, "read_bucket_facts", lambda _, bucket, *__: BucketFacts(bucket, problem="no route")
+    )
     done = command("doctor", "--event-log", str(on_sqlite.home))
     prices = read_prices()
     *_, line = done.stdout.splitlines()

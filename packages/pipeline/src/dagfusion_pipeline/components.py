@@ -122,14 +122,14 @@ class Retention(dg.Resolvable, dg.Model):
     assets: list[str] = Field(description="Keys of assets of this code location that are partitioned by time.")
     keep_days: float = Field(description="Days after the end of its time window until a partition is wiped.")
 
-    def job(self) -> dg.JobDefinition:
+    def job(self, tags: Mapping[str, Any]) -> dg.JobDefinition:
         """Return the job that wipes old partitions, named after the days.
 
         Raises:
             ConfigurationError: The days are not positive.
         """
         name = f"retention_{self.keep_days:g}_days".replace(".", "_").replace("-", "_").replace("+", "_")
-        return build_retention_job(_keys(self.assets), keep=timedelta(days=self.keep_days), name=name)
+        return build_retention_job(_keys(self.assets), keep=timedelta(days=self.keep_days), name=name, tags=tags)
 
 
 class Maintenance(dg.Component, dg.Resolvable, dg.Model):
@@ -167,6 +167,9 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
         default=None,
         description="The folder of the query service's Iceberg metadata; the vacuum deletes old objects.",
     )
+    tags: dict[str, Any] = Field(
+        default={}, description="Tags of the jobs and their runs, such as the role that the run launcher gives a run."
+    )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
         """Return the jobs, and the schedules of consolidation and retention.
@@ -185,16 +188,16 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
                 " vacuum: [Silver/orgs]"
             )
         jobs, schedules = [], []
+        common: Any = {"io_manager_key": self.io_manager_key, "tags": self.tags}
         if self.vacuum:
-            keys, metadata = _keys(self.vacuum), self.iceberg_metadata
-            jobs.append(build_vacuum_job(keys, io_manager_key=self.io_manager_key, iceberg_metadata=metadata))
+            jobs.append(build_vacuum_job(_keys(self.vacuum), iceberg_metadata=self.iceberg_metadata, **common))
         if self.consolidate:
-            job = build_consolidate_job(_keys(self.consolidate), io_manager_key=self.io_manager_key)
+            job = build_consolidate_job(_keys(self.consolidate), **common)
             jobs.append(job)
             if self.consolidate_cron is not None:
                 schedules.append(build_consolidate_schedule(job, cron_schedule=self.consolidate_cron))
         for one in self.retention:
-            jobs.append(one.job())
+            jobs.append(one.job(self.tags))
             if self.retention_cron is not None:
                 schedules.append(build_retention_schedule(jobs[-1], cron_schedule=self.retention_cron))
         return dg.Definitions(jobs=jobs, schedules=schedules)

@@ -81,6 +81,7 @@ def build_consolidate_job(
     *,
     io_manager_key: str = "io_manager",
     name: str = "consolidate",
+    tags: Mapping[str, Any] | None = None,
 ) -> dg.JobDefinition:
     """Build a job that writes small objects of the assets' partitions into few large ones, for faster scans.
 
@@ -91,6 +92,7 @@ def build_consolidate_job(
         assets: Partitioned assets that DagFusion's IO managers write.
         io_manager_key: The resource of an IO manager with the bucket and the prefix of these assets.
         name: The job's.
+        tags: Tags of the job and its runs, such as the role that the run launcher gives a run.
 
     Example:
         >>> import dagster as dg
@@ -120,6 +122,7 @@ def build_consolidate_job(
         "consolidate_partitions",
         name=name,
         description="Writes small objects of partitions into few large ones, for faster scans.",
+        tags=tags,
     )
 
 

@@ -1,5 +1,6 @@
 """The settings of the pipeline's store: `ENVIRONMENT=local|uat|prod` and others, read once into a frozen value."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ class Credentials:
     access_key_id: str = setting_like(StoreSettings, "access_key_id", REQUIRED)
     secret_access_key: str = setting_like(StoreSettings, "secret_access_key", REQUIRED)
     session_token: str | None = setting_like(StoreSettings, "session_token")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 SECRET_VARIABLES: Mapping[str, str] = {each.name: each.metadata["variable"] for each in declared(Credentials)}
@@ -70,6 +78,14 @@ class Environment:
         shown="AWS's console, or the endpoint",
         accepts=lambda url: KEY in url,
         requirement=f"a URL with {KEY} in it",
+    )
+
+    maintenance_tags: str | None = setting(
+        "DAGFUSION_MAINTENANCE_TAGS",
+        None,
+        "Tags of the reference code location's maintenance jobs and their runs, such as the role of a run.",
+        accepts=_is_object,
+        requirement='a JSON object of tags such as {"team": "data"}',
     )
 
     @classmethod

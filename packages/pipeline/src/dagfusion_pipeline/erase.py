@@ -1,6 +1,6 @@
 """Erases rows by key: rewrites the objects that hold them, and proves what was done and what still has the bytes."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,7 +110,11 @@ class ErasureConfig(dg.Config):
 
 
 def build_erasure_job(
-    assets: Iterable[Asset], *, io_manager_key: str = "io_manager", name: str = "erase_rows"
+    assets: Iterable[Asset],
+    *,
+    io_manager_key: str = "io_manager",
+    name: str = "erase_rows",
+    tags: Mapping[str, Any] | None = None,
 ) -> dg.JobDefinition:
     """Build a job that erases the rows of an asset that have given keys in a column.
 
@@ -120,6 +124,7 @@ def build_erasure_job(
         assets: Assets that DagFusion's IO managers write.
         io_manager_key: The resource of an IO manager with the bucket and the prefix of these assets.
         name: The job's.
+        tags: Tags of the job and its runs, such as the role that the run launcher gives a run.
 
     Example:
         >>> import dagster as dg
@@ -152,6 +157,7 @@ def build_erasure_job(
         "rewrite_objects",
         name=name,
         description="Erases rows by key; a dry run unless `dry_run` is set to false.",
+        tags=tags,
     )
 
 

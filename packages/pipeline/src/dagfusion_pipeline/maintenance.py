@@ -1,6 +1,6 @@
 """What the jobs of maintenance share: their assets, the partitions of these, and the IO manager."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,9 @@ def io_manager_of(
     return manager
 
 
-def build_job(op: dg.OpDefinition, called: str, *, name: str, description: str) -> dg.JobDefinition:
+def build_job(
+    op: dg.OpDefinition, called: str, *, name: str, description: str, tags: Mapping[str, Any] | None
+) -> dg.JobDefinition:
     """Build a job of one op.
 
     Args:
@@ -61,9 +63,10 @@ def build_job(op: dg.OpDefinition, called: str, *, name: str, description: str) 
         called: The op's name in the job, which is the same in all jobs of a kind.
         name: The job's.
         description: The job's, for Dagster's UI.
+        tags: Tags of the job and its runs. Values that are no text become JSON.
     """
 
-    @dg.job(name=name, description=description)
+    @dg.job(name=name, description=description, tags=tags)
     def job() -> None:
         op.alias(called)()
 

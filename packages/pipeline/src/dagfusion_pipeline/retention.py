@@ -1,6 +1,6 @@
 """Retention by age: a job that wipes the partitions whose time window ended long ago."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,9 @@ class RetentionConfig(dg.Config):
     dry_run: bool = Field(default=True, description="Only log which partitions would be wiped.")
 
 
-def build_retention_job(assets: Iterable[Asset], *, keep: timedelta, name: str = "retention") -> dg.JobDefinition:
+def build_retention_job(
+    assets: Iterable[Asset], *, keep: timedelta, name: str = "retention", tags: Mapping[str, Any] | None = None
+) -> dg.JobDefinition:
     """Build a job that wipes the partitions whose time window ended longer ago than `keep`.
 
     Their objects stay until a vacuum job deletes them. Only a run that has `dry_run: false` wipes.
@@ -29,6 +31,7 @@ def build_retention_job(assets: Iterable[Asset], *, keep: timedelta, name: str =
             is given by its key, the code location must have the definition.
         keep: How long rows are kept after the end of their partition's time window.
         name: The job's.
+        tags: Tags of the job and its runs, such as the role that the run launcher gives a run.
 
     Raises:
         ConfigurationError: `keep` is not positive.
@@ -62,6 +65,7 @@ def build_retention_job(assets: Iterable[Asset], *, keep: timedelta, name: str =
         name=name,
         description=f"Wipes partitions whose time window ended more than {_words(keep)} ago; a dry run unless"
         " `dry_run` is set to false.",
+        tags=tags,
     )
 
 

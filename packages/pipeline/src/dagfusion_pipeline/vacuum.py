@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 from pydantic import Field
@@ -47,6 +47,7 @@ def build_vacuum_job(
     io_manager_key: str = "io_manager",
     name: str = "vacuum",
     iceberg_metadata: str | None = None,
+    tags: Mapping[str, Any] | None = None,
 ) -> dg.JobDefinition:
     """Build a job that deletes objects of the assets once later runs have superseded them.
 
@@ -61,6 +62,7 @@ def build_vacuum_job(
         name: The job's.
         iceberg_metadata: The folder in which the query service writes Iceberg metadata, a URI in the same bucket. The
             job deletes what no version of the metadata has needed for `older_than_hours`, of all tables.
+        tags: Tags of the job and its runs, such as the role that the run launcher gives a run.
 
     Example:
         >>> import dagster as dg
@@ -96,6 +98,7 @@ def build_vacuum_job(
         name=name,
         description="Deletes superseded objects of per-run file names, consolidations and wiped partitions; a dry run"
         " unless `dry_run` is set to false.",
+        tags=tags,
     )
 
 

@@ -101,7 +101,9 @@ def wipe_partitions(
     return Wiped(wiped, [key for key in absent if key in logged], unknown)
 
 
-def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") -> dg.JobDefinition:
+def build_wipe_job(
+    assets: Iterable[Asset], *, name: str = "wipe_partitions", tags: Mapping[str, Any] | None = None
+) -> dg.JobDefinition:
     """Build a job that wipes partitions of one of the assets; which ones is in the run's config.
 
     Only a run that has `dry_run: false` wipes. The objects stay until a vacuum job deletes them.
@@ -109,6 +111,7 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
     Args:
         assets: Assets of any IO manager.
         name: The job's.
+        tags: Tags of the job and its runs, such as the role that the run launcher gives a run.
 
     Example:
         >>> import dagster as dg
@@ -140,6 +143,7 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
         "log_tombstones",
         name=name,
         description="Wipes partitions of an asset; a dry run unless `dry_run` is set to false.",
+        tags=tags,
     )
 
 

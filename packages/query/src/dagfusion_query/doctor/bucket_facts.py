@@ -81,23 +81,30 @@ def s3_client(settings: Settings) -> Any:
     return aws_client("s3", settings.region, endpoint_url=settings.endpoint_url, **keys)
 
 
-def read_bucket_facts(client: Any, bucket: str, clock: Callable[[], float] = time.time) -> BucketFacts:
+def read_bucket_facts(
+    client: Any, bucket: str, prefix: str = "", clock: Callable[[], float] = time.time
+) -> BucketFacts:
     """Return the facts of a bucket; what its user may not ask for is in `unknown`.
 
     Args:
         client: The client of boto3.
         bucket: The name.
+        prefix: What the keys of a table begin with, because a role may be limited to listing folders of tables; empty
+            if none is known.
         clock: The clock of this machine, in seconds since 1970.
     """
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # with the client, it is installed
 
-    try:
-        answer = client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-    except (ClientError, BotoCoreError) as error:
-        return BucketFacts(bucket, problem=_reason(error))
-    skew_s = _skew_s(answer["ResponseMetadata"]["HTTPHeaders"], clock())
-    found: dict[str, Mapping[str, Any]] = {}
     unknown: dict[str, str] = {}
+    try:
+        answer = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    except (ClientError, BotoCoreError) as error:
+        if prefix or not isinstance(error, ClientError) or _reason(error) != "AccessDenied":
+            return BucketFacts(bucket, problem=_reason(error))
+        answer = error.response
+        unknown["bucket_unreachable"] = "list_objects_v2: AccessDenied for the whole bucket, and no table is known"
+    skew_s = _skew_s(answer["ResponseMetadata"].get("HTTPHeaders", {}), clock())
+    found: dict[str, Mapping[str, Any]] = {}
     for operation, check in _OPERATIONS.items():
         try:
             found[operation] = getattr(client, operation)(Bucket=bucket)

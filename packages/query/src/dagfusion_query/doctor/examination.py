@@ -1,12 +1,12 @@
 """The examination of an environment: gathers the facts, and hands them to the checks."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from dagfusion_contract.uri import store_parts, store_url
+from dagfusion_contract.uri import object_path, store_parts, store_url
 from dagfusion_query.catalog.checkpoint import CheckpointStore, events_after, open_checkpoint, reach
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.log_follower import purged_without_trace
@@ -110,7 +110,7 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
         except EventLogError as error:
             found.faults.append(unreachable(error, where))
             if config.bucket is not None:
-                _examine_buckets(config, found, {config.bucket}, scope)
+                _examine_buckets(config, found, {config.bucket: ""}, scope)
             return found
         found.snapshot = catalog.current()
         found.faults += check_tables(found.snapshot)
@@ -185,17 +185,18 @@ def _examine_database(log: EventLog, found: Diagnosis, where: str, scope: Scope,
         found.faults += check_rights(facts, where)
 
 
-def _buckets(config: EnvironmentConfig, snapshot: Snapshot) -> set[str]:
-    own = {config.bucket} if config.bucket is not None else set()
+def _buckets(config: EnvironmentConfig, snapshot: Snapshot) -> dict[str, str]:
+    """Return the buckets, each with the folder of a table in it; empty if it has none."""
+    own = {config.bucket: ""} if config.bucket is not None else {}
     uris = (folder for table in snapshot.tables.values() for folder in folders(table))
-    return own | {store_parts(store_url(uri))[1] for uri in uris}
+    return own | {store_parts(store_url(uri))[1]: object_path(uri) for uri in uris}
 
 
-def _examine_buckets(config: EnvironmentConfig, found: Diagnosis, buckets: set[str], scope: Scope) -> set[str]:
+def _examine_buckets(config: EnvironmentConfig, found: Diagnosis, buckets: Mapping[str, str], scope: Scope) -> set[str]:
     """Examine buckets, and return those that cannot be listed."""
     lost = set[str]()
-    for bucket in sorted(buckets):
-        facts = read_bucket_facts(s3_client(config.settings), bucket, scope.clock)
+    for bucket, folder in sorted(buckets.items()):
+        facts = read_bucket_facts(s3_client(config.settings), bucket, folder, scope.clock)
         found.buckets[bucket] = facts
         found.faults += check_clock(facts.skew_s, facts.url)
         if facts.problem is not None:
