@@ -228,7 +228,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_query.catalog.checkpoint",
         "dagfusion_query.delta_log",
         "dagfusion_query.engine",
-        "dagfusion_query.iceberg.publisher",
+        "dagfusion_query.iceberg.metadata_writer",
         "dagfusion_stack.lake",
         "dagfusion_stack.object_store",
     ),

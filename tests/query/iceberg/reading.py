@@ -12,6 +12,7 @@ from pyiceberg.table import StaticTable
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, fitting
 from tests.query.catalog.folding import ORGS, column, schema, written
 
 IO = PyArrowFileIO({})
@@ -21,6 +22,11 @@ def publish(publisher: Publisher, snapshot: Snapshot) -> Published:
     """Publish the only table of a snapshot."""
     (table,) = snapshot.tables.values()
     return publisher.publish(table, layouts_of(table, snapshot.asset_states[table.asset_key]))
+
+
+def with_older(publisher: Publisher, current: Published, *older: WrittenSnapshot) -> Published:
+    """Publish a version with older snapshots, as far as they fit, without parents."""
+    return publisher.with_older(current, [*fitting(current.snapshot, older), current.snapshot])
 
 
 def opened(published: Published) -> StaticTable:

@@ -15,7 +15,7 @@ from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
-from tests.query.iceberg.reading import Part, data_files, folded, publish
+from tests.query.iceberg.reading import Part, data_files, folded, publish, with_older
 from tests.tiers import examples
 
 KINDS = {"state": "string"}
@@ -37,7 +37,7 @@ class History:
         publisher = Publisher(f"file://{self.folder}", Settings())  # knows nothing of what was written before
         published = publish(publisher, folded(parts, KINDS, first=first or 1 + 100 * len(self.versions)))
         if older is not None:
-            published = publisher.with_older(published, [older.snapshot])
+            published = with_older(publisher, published, older.snapshot)
         publisher.close()
         at_s = self.at(len(self.versions))
         for path in self.files():

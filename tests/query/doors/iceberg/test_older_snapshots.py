@@ -22,7 +22,7 @@ from dagfusion_query.iceberg.past_states import NewerObjects
 from dagfusion_query.iceberg.publisher import Publisher
 from tests.query.doors.iceberg.lake import PLACES, Lake, event_of, loaded, rows_of
 from tests.query.doors.iceberg.remembering import Remembering, generation, parts
-from tests.query.iceberg.reading import Part, folded, opened, publish
+from tests.query.iceberg.reading import Part, folded, opened, publish, with_older
 
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
 
@@ -52,6 +52,38 @@ def test_clients_read_older_snapshots(lake: Lake, write: Callable[..., None], na
             for way in (f"VERSION => {snapshot.snapshot_id}", f"TIMESTAMP => TIMESTAMP '{at}'"):
                 sql = f"SELECT {names} FROM lake.{table} AT ({way})"
                 assert rows_of(duck.execute(sql).to_arrow_table()) == expected, way
+
+
+def test_clients_read_the_changes_between_snapshots(lake: Lake, write: Callable[..., None], name: str) -> None:
+    """Those of runs that only added partitions are appended rows; PyIceberg reads no others."""
+    table = f"uat_default.{name}"
+    for places, n in ((PLACES[:1], 1), (PLACES[1:2], 2), (PLACES[:1], 3), (PLACES[2:], 4)):
+        write(places, n=n)
+        lake.pyiceberg().load_table(table).scan().to_arrow()  # PyIceberg keeps what each list says of a manifest
+    found = loaded(lake, table, 4)
+    snapshots = found.snapshots()
+    ids = [one.snapshot_id for one in snapshots]
+    assert [one.parent_snapshot_id for one in snapshots] == [None, *ids[:-1]]
+    operations = [one.summary.operation.value for one in snapshots if one.summary is not None]
+    assert operations == ["append", "append", "overwrite", "append"]
+
+    def appended(first: int | None, last: int) -> list[int]:
+        scan = found.incremental_append_scan(from_snapshot_id_exclusive=first, to_snapshot_id_inclusive=last)
+        return sorted(scan.to_arrow()["n"].to_pylist())
+
+    assert appended(None, ids[3]) == [2, 4]
+    assert appended(ids[0], ids[3]) == [2, 4]
+    assert appended(ids[1], ids[2]) == []
+    assert appended(ids[2], ids[3]) == [4]
+    with lake.duckdb() as duck, connect(settings=lake.variables) as own:
+        for snapshot in snapshots:
+            expected = rows_of(own.sql(f"SELECT n, place FROM {table}", as_of=event_of(snapshot)).to_arrow())
+            sql = f"SELECT n, place FROM lake.{table} AT (VERSION => {snapshot.snapshot_id})"
+            assert rows_of(duck.execute(sql).to_arrow_table()) == expected
+            scan = found.scan("place != 'none'", snapshot_id=snapshot.snapshot_id)
+            assert rows_of(scan.to_arrow().select(["n", "place"])) == expected
+            count = f"SELECT count(*) FROM lake.{table} AT (VERSION => {snapshot.snapshot_id})"
+            assert duck.execute(count).fetchall() == [(len(expected),)]
 
 
 def test_snapshots_share_manifests_and_stay_the_same(lake: Lake, write: Callable[..., None], name: str) -> None:
@@ -203,7 +235,7 @@ def test_bounds_are_those_of_the_newer_type(
         for count, (kind, place) in enumerate((before, after), 1)
     )
     snapshots = [publish(publisher, folded(some, {"p": kinds[1]})) for some, kinds in ((old, before), (new, after))]
-    found = opened(publisher.with_older(snapshots[1], [snapshots[0].snapshot]))
+    found = opened(with_older(publisher, snapshots[1], snapshots[0].snapshot))
     assert [event_of(snapshot) for snapshot in found.snapshots()] == expected
 
 

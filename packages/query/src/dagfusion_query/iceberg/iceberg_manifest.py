@@ -33,9 +33,10 @@ from dagfusion_query.iceberg.avro import (
 )
 from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, IcebergSchema, avro_name
 
-# status ADDED; snapshot and sequence numbers are those of the manifest list; content DATA. So that an entry is the same
-# in each snapshot.
-_HEAD = long(1) + NULL + NULL + NULL + long(0)
+_ADDED, _REMOVED = 1, 2  # status ADDED and DELETED
+# Snapshot and sequence numbers are those of the manifest list; content DATA. So an entry is the same in each snapshot.
+_HEAD = long(_ADDED) + NULL + NULL + NULL + long(0)
+EARLIER = 1  # snapshot and sequence number of all manifests that do not say what a snapshot changed: none has it
 _PARQUET = data(b"PARQUET")
 MAX_FILES = 2048  # of a manifest, on average; a power of two
 _MIN_FILES = 256  # of a manifest of several values, on average
@@ -71,13 +72,19 @@ def content_key(files: pa.Table, schema: IcebergSchema) -> str:
     return digest.hexdigest()
 
 
-def encode_manifest_file(files: pa.Table, schema: IcebergSchema) -> Manifest:
+def encode_manifest_file(
+    files: pa.Table, schema: IcebergSchema, changed_by: int | None = None, *, is_removed: bool = False
+) -> Manifest:
     """Encode the files of one manifest.
 
     Args:
         files: Some rows of `Table.files`, at least one; see `files_schema`.
         schema: That of the table.
+        changed_by: The snapshot whose change they are. No other snapshot can share the manifest then, which clients
+            that keep manifests by their names rely on.
+        is_removed: Whether that snapshot removed them.
     """
+    head = _HEAD if changed_by is None else _changed_head(changed_by, is_removed=is_removed)
     partition = {column.name: struct_field(files["partition"], column.name) for column in schema.partition}
     values = [avro_values(partition[column.name], column.kind) for column in schema.partition]
     parts = zip(
@@ -89,7 +96,7 @@ def encode_manifest_file(files: pa.Table, schema: IcebergSchema) -> Manifest:
         strict=True,
     )
     entries = [
-        b"".join([_HEAD, path, _PARQUET, *partition_values, rows, size, metrics])
+        b"".join([head, path, _PARQUET, *partition_values, rows, size, metrics])
         for path, partition_values, rows, size, metrics in parts
     ]
     metadata = {
@@ -107,6 +114,12 @@ def encode_manifest_file(files: pa.Table, schema: IcebergSchema) -> Manifest:
         pc.sum(files["rows"]).as_py(),
         tuple(_summary(partition[column.name], column.kind) for column in schema.partition),
     )
+
+
+def _changed_head(snapshot_id: int, *, is_removed: bool) -> bytes:
+    """Return the head of an entry. The sequence numbers of an added file are those of the manifest list."""
+    numbers = 2 * (VALUE + long(EARLIER) if is_removed else NULL)
+    return long(_REMOVED if is_removed else _ADDED) + VALUE + long(snapshot_id) + numbers + long(0)
 
 
 def optional(name: str, kind: Any, id_: int) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 
 _OBJECT = ["event_id", "uri"]
 _NAMED = [*_OBJECT, "run_id"]
+_REMOVED = ["uri", "size_bytes", "rows", "partition"]  # all that is said of a file that a snapshot no longer has
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class PastState:
 
     Attributes:
         written: The snapshot.
-        objects: The objects that it names, one row each: `event_id`, `uri` and `run_id` as in `Table.files`.
+        objects: The objects that it names, one row each, with some columns of `Table.files`.
     """
 
     written: WrittenSnapshot
@@ -26,7 +28,33 @@ class PastState:
     @classmethod
     def of(cls, written: WrittenSnapshot, table: Table) -> "PastState":
         """Return the state of a table whose snapshot was written."""
-        return cls(written, table.files.select(_NAMED))
+        return cls(written, table.files.select([*dict.fromkeys([*_NAMED, *_REMOVED])]))
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """The files of a state beside those of the state before it, with the columns that manifests have.
+
+    Attributes:
+        kept: The files that both have.
+        added: The files that only the state has.
+        removed: The files that only the state before it has, without statistics.
+    """
+
+    kept: pa.Table
+    added: pa.Table
+    removed: pa.Table
+
+    @classmethod
+    def of(cls, before: PastState, files: pa.Table) -> "FileChange":
+        """Compare a state with the files of the next one: objects of one name are the same, see `NewerObjects`."""
+        is_kept = pc.is_in(files["uri"], value_set=before.objects["uri"].combine_chunks())
+        is_still = pc.is_in(before.objects["uri"], value_set=files["uri"].combine_chunks())
+        removed = before.objects.filter(pc.invert(is_still)).select(_REMOVED)
+        no_statistics = pa.nulls(len(removed), pa.struct([]))
+        return cls(
+            files.filter(is_kept), files.filter(pc.invert(is_kept)), removed.append_column("stats", no_statistics)
+        )
 
 
 class NewerObjects:
@@ -48,7 +76,7 @@ class NewerObjects:
         Args:
             state: The next older state than those that were taken.
         """
-        objects = state.objects if isinstance(state, PastState) else state.files.select(_NAMED)
+        objects = (state.objects if isinstance(state, PastState) else state.files).select(_NAMED)
         replaced = objects.join(self._objects, _OBJECT, join_type="left anti")
         if not all(row["run_id"] and f"-{row['run_id']}" in row["uri"] for row in replaced.to_pylist()):
             return False

@@ -4,53 +4,36 @@ All objects are named by their content. So several services may write to one pre
 that is named by anything, and writing an object twice changes nothing. `metadata.json` is written last.
 """
 
-import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from hashlib import sha256
+from typing import TypeVar
 
-import obstore
-import pyarrow as pa
-from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import ObjectStore
-
-from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name, metadata_name, metadata_of_version
+from dagfusion_contract.iceberg_names import metadata_name, metadata_of_version
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
-from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.config import Config
-from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
-from dagfusion_query.iceberg.data_files import SnapshotFiles, data_files
-from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
+from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
+from dagfusion_query.iceberg.manifest_list import WrittenManifest
+from dagfusion_query.iceberg.metadata_writer import MetadataWriter, digest
 from dagfusion_query.iceberg.past_states import PastState
 from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
-from dagfusion_query.iceberg.table_metadata import (
-    WrittenManifest,
-    WrittenSnapshot,
-    encode_manifest_list,
-    encode_metadata,
-    encode_view,
-    fitting,
-    version_of,
-)
-from dagfusion_query.object_store import open_store
+from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, encode_metadata, encode_view
 from dagfusion_query.settings import Settings
 
-_log = logging.getLogger(__name__)
-
-_WRITES = 16  # at once
 _RECENT = 4  # versions of a table, of which scans can be planned
 _SURELY_KEPT_S = 1800.0  # half of the shortest time that the vacuum keeps metadata which was replaced
 _SNAPSHOTS = 16  # of a table that are known
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -93,8 +76,11 @@ class _TableMetadata:
 
     Attributes:
         manifests: By the identity of their content.
+        before: Likewise, of the version before it.
         past: Likewise, of the snapshot of the past that was written last.
+        of_child: Likewise, of the snapshot that was written last with its parent.
         states: The states that were written or needed last, by their latest events.
+        children: The snapshots that were written last with their parents, by the ids of both.
         named_s: The monotonic clock when metadata with these manifests was written.
         recent: The latest versions.
         view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
@@ -102,11 +88,30 @@ class _TableMetadata:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
+    before: Mapping[str, WrittenManifest] = field(default_factory=dict)
     past: Mapping[str, WrittenManifest] = field(default_factory=dict)
+    of_child: Mapping[str, WrittenManifest] = field(default_factory=dict)
     states: OrderedDict[int, PastState] = field(default_factory=OrderedDict)
+    children: OrderedDict[tuple[int, int], WrittenSnapshot] = field(default_factory=OrderedDict)
     named_s: float = float("-inf")
     recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
     view: str = ""
+
+    @property
+    def known(self) -> Mapping[str, WrittenManifest]:
+        """All manifests."""
+        return {**self.manifests, **self.before, **self.past, **self.of_child}
+
+    def forget(self, is_gone: Callable[[str], bool]) -> None:
+        """Drop what names an object that is gone, by its URI."""
+
+        def kept(known: Mapping[str, WrittenManifest]) -> Mapping[str, WrittenManifest]:
+            return {key: one for key, one in known.items() if not is_gone(one.uri)}
+
+        self.manifests, self.before, self.past = kept(self.manifests), kept(self.before), kept(self.past)
+        self.of_child = kept(self.of_child)
+        self.states = OrderedDict((key, one) for key, one in self.states.items() if not is_gone(one.written.list_uri))
+        self.children = OrderedDict((key, one) for key, one in self.children.items() if not is_gone(one.list_uri))
 
 
 class Publisher:
@@ -121,18 +126,14 @@ class Publisher:
     def __init__(
         self, prefix: str, settings: Settings, is_consolidated: Callable[[TableName], bool] = lambda _: False
     ) -> None:
-        self.prefix = prefix.rstrip("/")
-        self._store: ObjectStore = open_store(
-            store_url(self.prefix), settings, connect_timeout="5s", timeout="30s", max_retries=3
-        )
-        self._pool = ThreadPoolExecutor(_WRITES, thread_name_prefix="dagfusion-iceberg")
+        self._writer = MetadataWriter(prefix, settings)
         self._is_consolidated = is_consolidated
         self._lock = threading.Lock()
         self._tables: dict[TableName, _TableMetadata] = {}
 
     def folder(self, name: TableName) -> str:
         """Return the URI of the folder of a table's metadata, without a slash at its end."""
-        return f"{self.prefix}/{name.schema}/{name.table}"
+        return self._writer.folder(name)
 
     def publish(self, table: Table, layouts: Sequence[Layout]) -> Published:
         """Return the metadata of a table, after everything it names is in the object store.
@@ -183,25 +184,47 @@ class Publisher:
         entry, schema = self._metadata_of(past.name), iceberg_schema(past, layouts)
         if not schema.columns and not schema.partition:
             return None
-        with entry.lock, _store_errors(past):
-            before = self._kept(entry, past, {**entry.manifests, **entry.past})
-        manifests, written = self._write_snapshot(before, past, schema)
+        manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
         with entry.lock:
             entry.past = manifests
             return self._note(entry, written, past)
 
-    def with_older(self, current: Published, older: Sequence[WrittenSnapshot]) -> Published:
-        """Return the metadata of a version that also has older snapshots.
+    def child(self, name: TableName, parent: PastState, snapshot: WrittenSnapshot) -> WrittenSnapshot | None:
+        """Return a snapshot of a table with this parent, if this service has written it as such."""
+        entry = self._metadata_of(name)
+        with entry.lock:
+            return entry.children.get(_pair(parent, snapshot))
+
+    def publish_child(self, parent: PastState, snapshot: WrittenSnapshot, table: Table) -> WrittenSnapshot:
+        """Return a snapshot with its parent, after its manifest list is in the object store.
 
         Args:
-            current: The version.
-            older: Its older snapshots, the oldest first.
+            parent: The state before it, `fitting` for one document.
+            snapshot: The snapshot, without large objects.
+            table: The table as of the snapshot.
 
         Raises:
             StoreUnavailableError: The metadata cannot be written.
         """
-        fit = fitting(current.snapshot, older)
-        return self._with_metadata(current.table, current.snapshot, fit) if fit else current
+        entry = self._metadata_of(table.name)
+        manifests, written = self._writer.write_child(self._known(entry, table.name), parent, snapshot, table)
+        with entry.lock:
+            entry.of_child = manifests
+            _keep_last(entry.children, _pair(parent, snapshot), written)
+        return written
+
+    def with_older(self, current: Published, snapshots: Sequence[WrittenSnapshot]) -> Published:
+        """Return the metadata of a version that also has older snapshots.
+
+        Args:
+            current: The version.
+            snapshots: The older ones that are `fitting`, the oldest first, and its own.
+
+        Raises:
+            StoreUnavailableError: The metadata cannot be written.
+        """
+        *older, own = snapshots
+        return self._with_metadata(current.table, own, older) if older else current
 
     def publish_view(self, table: Table, view: PublishedView, dialects: Mapping[str, str]) -> tuple[str, bytes]:
         """Return the URI and the content of a view's metadata, after it is in the object store.
@@ -220,13 +243,12 @@ class Publisher:
         except NotInIcebergError as error:
             raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
         content = encode_view(view, columns, table.name, self.folder(table.name), dialects)
-        name, entry = metadata_name(view.event_id, _digest(content)), self._metadata_of(table.name)
+        name, entry = metadata_name(view.event_id, digest(content)), self._metadata_of(table.name)
         with entry.lock:
             if entry.view != name:
-                with _store_errors(table):
-                    self._put(table, name, content)
+                self._writer.put(table.name, name, content)
                 entry.view = name
-        return self._uri(table, name), content
+        return self._writer.uri(table.name, name), content
 
     def read(self, name: TableName, version: str) -> tuple[str, bytes] | None:
         """Return the URI and the content of the `metadata.json` of a version of a table; None if there is none.
@@ -236,19 +258,12 @@ class Publisher:
         Raises:
             StoreUnavailableError: The store does not answer.
         """
-        if (file_name := metadata_of_version(version)) is None:
-            return None
-        uri = f"{self.folder(name)}/{file_name}"
-        try:
-            return uri, bytes(obstore.get(self._store, object_path(uri)).bytes())
-        except (NotFoundError, FileNotFoundError):
-            return None
-        except (BaseError, OSError) as error:
-            raise StoreUnavailableError(f"the Iceberg metadata of table {name} cannot be read now") from error
+        file_name = metadata_of_version(version)
+        return None if file_name is None else self._writer.read(name, file_name)
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        self._writer.close()
 
     def _metadata_of(self, name: TableName) -> _TableMetadata:
         with self._lock:
@@ -258,97 +273,41 @@ class Publisher:
         if not schema.columns and not schema.partition:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
             raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
-        with _store_errors(table):
-            before = self._kept(entry, table, entry.manifests)
+        self._forget_deleted(entry, table.name)
         is_consolidated = self._is_consolidated(table.name)
-        manifests, written = self._write_snapshot(before, table, schema, is_consolidated=is_consolidated)
+        manifests, written = self._writer.write(entry.known, table, schema, is_consolidated=is_consolidated)
         published = self._with_metadata(table, written)
-        entry.manifests, entry.named_s = manifests, time.monotonic()
+        entry.before, entry.manifests, entry.named_s = entry.manifests, manifests, time.monotonic()
         if written.large_folder is None:  # the vacuum may delete the large objects of older snapshots
             self._note(entry, written, table)
         return published
 
-    def _kept(
-        self, entry: _TableMetadata, table: Table, manifests: Mapping[str, WrittenManifest]
-    ) -> Mapping[str, WrittenManifest]:
-        """Return the manifests that are still in the object store.
+    def _known(self, entry: _TableMetadata, name: TableName) -> Mapping[str, WrittenManifest]:
+        with entry.lock:
+            self._forget_deleted(entry, name)
+            return entry.known
 
-        The vacuum may delete one that no metadata of another service names, from an hour after this service named it.
+    def _forget_deleted(self, entry: _TableMetadata, name: TableName) -> None:
+        """Forget what is no longer in the object store.
+
+        The vacuum may delete what no metadata of another service names, from an hour after this service named it.
         """
-        if not manifests or time.monotonic() - entry.named_s < _SURELY_KEPT_S:
-            return manifests
-        folder = self.folder(table.name)
-        listing = obstore.list(self._store, f"{object_path(folder)}/", chunk_size=1000)
-        names = {meta["path"].rpartition("/")[2] for page in listing for meta in page}
-        return {key: one for key, one in manifests.items() if one.uri.rpartition("/")[2] in names}
+        if not entry.manifests or time.monotonic() - entry.named_s < _SURELY_KEPT_S:
+            return
+        names = self._writer.names(name)
+        entry.forget(lambda uri: uri.rpartition("/")[2] not in names)
 
     def _note(self, entry: _TableMetadata, written: WrittenSnapshot, table: Table) -> PastState:
-        state = entry.states[written.version.sequence] = PastState.of(written, table)
-        entry.states.move_to_end(written.version.sequence)
-        while len(entry.states) > _SNAPSHOTS:
-            entry.states.popitem(last=False)
+        state = PastState.of(written, table)
+        _keep_last(entry.states, written.version.sequence, state)
         return state
-
-    def _write_snapshot(
-        self,
-        before: Mapping[str, WrittenManifest],
-        table: Table,
-        schema: IcebergSchema,
-        *,
-        is_consolidated: bool = False,
-    ) -> tuple[Mapping[str, WrittenManifest], WrittenSnapshot]:
-        """Write the manifests that were not there before, and the manifest list."""
-        files = data_files(table, schema, is_consolidated=is_consolidated)
-        with _store_errors(table):
-            manifests = self._write_manifests(before, table, schema, files)
-            listed = list(manifests.values())
-            version = version_of(table, schema, listed, files.objects)
-            content = encode_manifest_list(version, listed, files.large["uri"].to_pylist())
-            list_uri = self._put(table, manifest_list_name(_digest(content)), content)
-        rows = sum(manifest.rows for manifest in listed)
-        return manifests, WrittenSnapshot(
-            version, schema, list_uri, rows, files.count, files.size_bytes, files.large_folder
-        )
 
     def _with_metadata(
         self, table: Table, current: WrittenSnapshot, older: Sequence[WrittenSnapshot] = ()
     ) -> Published:
         metadata = encode_metadata(table, current, older)
-        with _store_errors(table):
-            uri = self._put(table, metadata_name(current.version.sequence, _digest(metadata)), metadata)
+        uri = self._writer.put(table.name, metadata_name(current.version.sequence, digest(metadata)), metadata)
         return Published(uri, metadata, current, table, older)
-
-    def _write_manifests(
-        self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema, files: SnapshotFiles
-    ) -> dict[str, WrittenManifest]:
-        """Write the manifests that were not there before, and return all of the table."""
-        leading = schema.partition[0].name if schema.partition else None
-        groups = [(group, schema) for group in manifest_groups(files.small, leading)]
-        groups += [(group, schema.of_large_objects) for group in manifest_groups(files.large, None)]
-        keyed = {content_key(*group): group for group in groups}
-        waiting = {
-            key: self._pool.submit(self._write_manifest, table, *group)
-            for key, group in keyed.items()
-            if key not in before
-        }
-        try:
-            return {key: waiting[key].result() if key in waiting else before[key] for key in keyed}
-        finally:
-            for future in waiting.values():
-                future.cancel()
-
-    def _write_manifest(self, table: Table, files: pa.Table, schema: IcebergSchema) -> WrittenManifest:
-        made = encode_manifest_file(files, schema)
-        uri = self._put(table, manifest_name(_digest(made.content)), made.content)
-        return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions, schema.spec_id)
-
-    def _uri(self, table: Table, name: str) -> str:
-        return f"{self.folder(table.name)}/{name}"
-
-    def _put(self, table: Table, name: str, content: bytes) -> str:
-        uri = self._uri(table, name)
-        obstore.put(self._store, object_path(uri), content)
-        return uri
 
 
 def open_publishers(config: Config) -> dict[str, Publisher]:
@@ -362,14 +321,12 @@ def open_publishers(config: Config) -> dict[str, Publisher]:
     }
 
 
-@contextmanager
-def _store_errors(table: Table) -> Iterator[None]:
-    try:
-        yield
-    except (BaseError, OSError) as error:
-        _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
-        raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
+def _pair(parent: PastState, snapshot: WrittenSnapshot) -> tuple[int, int]:
+    return parent.written.version.snapshot_id, snapshot.version.snapshot_id
 
 
-def _digest(content: bytes) -> str:
-    return sha256(content).hexdigest()[:32]
+def _keep_last(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > _SNAPSHOTS:
+        kept.popitem(last=False)

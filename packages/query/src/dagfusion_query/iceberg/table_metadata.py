@@ -1,11 +1,9 @@
-"""The manifest list and `metadata.json` of one version of a table. Pure: equal tables give equal documents.
+"""The `metadata.json` of one version of a table. Pure: equal tables give equal documents.
 
-The current snapshot is that of the table as the event log has it. The id of a snapshot follows from its manifests, its
-schema and its latest event, so that all services agree on it. Older ones have no parents, because their manifests do
-not say which files were added.
+The current snapshot is that of the table as the event log has it. Snapshots have parents as far as the document has
+older ones.
 """
 
-import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,82 +12,42 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.iceberg_names import large_objects_text
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import PublishedView, Table, common_location
-from dagfusion_query.iceberg.avro import VALUE, array, container, data, long
-from dagfusion_query.iceberg.iceberg_manifest import optional, required
 from dagfusion_query.iceberg.iceberg_schema import LARGE_SPEC_ID, SCHEMA_ID, SPEC_ID, IcebergColumn, IcebergSchema
+from dagfusion_query.iceberg.manifest_list import Version
 
 Names = Sequence[dict[str, Any]]  # a name mapping
 _NAMESPACE = uuid.UUID("6f3ad8f5-2f0b-5c3b-9a52-4b6d1c1f7a10")  # of the ids of tables
 _DIALECT = "datafusion"
-_SUMMARY = {
-    "type": "record",
-    "name": "r508",
-    "fields": [
-        required("contains_null", "boolean", 509),
-        optional("contains_nan", "boolean", 518),
-        optional("lower_bound", "bytes", 510),
-        optional("upper_bound", "bytes", 511),
-    ],
-}
-_LIST_SCHEMA = {
-    "type": "record",
-    "name": "manifest_file",
-    "fields": [
-        required("manifest_path", "string", 500),
-        required("manifest_length", "long", 501),
-        required("partition_spec_id", "int", 502),
-        required("content", "int", 517),
-        required("sequence_number", "long", 515),
-        required("min_sequence_number", "long", 516),
-        required("added_snapshot_id", "long", 503),
-        required("added_files_count", "int", 504),
-        required("existing_files_count", "int", 505),
-        required("deleted_files_count", "int", 506),
-        required("added_rows_count", "long", 512),
-        required("existing_rows_count", "long", 513),
-        required("deleted_rows_count", "long", 514),
-        optional("partitions", {"type": "array", "items": _SUMMARY, "element-id": 508}, 507),
-    ],
-}
 
 
 @dataclass(frozen=True)
-class WrittenManifest:
-    """A manifest in the object store.
+class Change:
+    """The difference between a snapshot and its parent.
 
     Attributes:
-        partitions: Encoded field summaries.
-        spec_id: That of the partition spec.
+        parent_id: The id of the parent.
+        added: The files that only the snapshot has.
+        added_rows: The rows in them.
+        removed: The files that only the parent has.
+        removed_rows: The rows in them.
     """
 
-    uri: str
-    size_bytes: int
-    files: int
-    rows: int
-    partitions: tuple[bytes, ...]
-    spec_id: int = SPEC_ID
+    parent_id: int
+    added: int
+    added_rows: int
+    removed: int
+    removed_rows: int
 
-
-@dataclass(frozen=True)
-class Version:
-    """The identity of one version of a table, with its time and run.
-
-    Attributes:
-        sequence: The id of the latest event, which may be that of a consolidation.
-        event_id: The id of the latest materialization.
-    """
-
-    snapshot_id: int
-    sequence: int
-    at_ms: int
-    run_id: str | None
-    event_id: int
+    @property
+    def operation(self) -> str:
+        """The name that Iceberg has for it."""
+        if not self.removed:
+            return "append"
+        return "overwrite" if self.added else "delete"
 
 
 @dataclass(frozen=True)
@@ -102,6 +60,7 @@ class WrittenSnapshot:
         files: How many there are.
         size_bytes: The size of all files.
         large_folder: The folder that holds all large objects among the files; None if there are none.
+        change: The difference from its parent; None if it has none.
     """
 
     version: Version
@@ -111,6 +70,7 @@ class WrittenSnapshot:
     files: int
     size_bytes: int
     large_folder: str | None = None
+    change: Change | None = None
 
     def is_of(self, table: Table) -> bool:
         """Return True if a table has the latest event, the number of files, and their rows and bytes."""
@@ -118,64 +78,6 @@ class WrittenSnapshot:
         totals = [pc.sum(files[name], min_count=0).as_py() for name in ("rows", "size_bytes")]
         latest = max(1, pc.max(files["event_id"]).as_py() or 0)
         return [latest, len(files), *totals] == [self.version.sequence, self.files, self.rows, self.size_bytes]
-
-
-def version_of(table: Table, schema: IcebergSchema, manifests: Sequence[WrittenManifest], large: pa.Table) -> Version:
-    """Return the version of a table.
-
-    Args:
-        table: The table.
-        schema: Its columns.
-        manifests: Its manifests, at least one.
-        large: The large objects in them, of `CONSOLIDATED_SCHEMA`.
-    """
-    latest = table.files.select(["event_id", "materialized_at", "run_id"])
-    newest = pc.max(latest["event_id"])
-    row = latest.filter(pc.equal(latest["event_id"], newest)).slice(0, 1)
-    times = [latest["materialized_at"], *([large["logged_at"]] if len(large) else [])]
-    at_us = max(pc.max(some).cast(pa.int64()).as_py() for some in times)
-    sequence = max(1, newest.as_py(), *large["event_id"].to_pylist())
-    # An object may be replaced by one of the same size and statistics, and SQLite may give an event's id again.
-    content = json.dumps([schema.schema, schema.spec, [manifest.uri for manifest in manifests], sequence, at_us])
-    snapshot_id = int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest()) >> 1
-    return Version(snapshot_id, sequence, at_us // 1000, row["run_id"][0].as_py(), newest.as_py())
-
-
-def encode_manifest_list(
-    version: Version, manifests: Sequence[WrittenManifest], large_objects: Sequence[str] = ()
-) -> bytes:
-    """Encode the manifest list.
-
-    Args:
-        version: The version of the table.
-        manifests: Its manifests.
-        large_objects: The URIs of the large objects in them, which the vacuum keeps.
-    """
-    stamp = long(version.sequence) + long(version.sequence) + long(version.snapshot_id)
-    entries = [
-        b"".join(
-            [
-                data(manifest.uri.encode()),
-                long(manifest.size_bytes),
-                long(manifest.spec_id),
-                long(0),
-                stamp,
-                *(long(manifest.files), long(0), long(0)),
-                *(long(manifest.rows), long(0), long(0)),
-                VALUE,
-                array(manifest.partitions),
-            ]
-        )
-        for manifest in manifests
-    ]
-    metadata = {
-        "snapshot-id": str(version.snapshot_id),
-        "sequence-number": str(version.sequence),
-        "parent-snapshot-id": "null",
-        "format-version": "2",
-        **({"dagfusion.large-objects": large_objects_text(large_objects)} if large_objects else {}),
-    }
-    return container(_LIST_SCHEMA, metadata, entries, is_plain=True)  # the vacuum looks for names in it
 
 
 def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[WrittenSnapshot] = ()) -> bytes:
@@ -248,9 +150,11 @@ def fitting(current: WrittenSnapshot, older: Sequence[WrittenSnapshot]) -> list[
 
 
 def _snapshot(written: WrittenSnapshot, at_ms: int, schema_id: int) -> Mapping[str, Any]:
-    version = written.version
+    version, change = written.version, written.change
+    changes = {} if change is None else _changes(change)
     summary = {
         "operation": "append",
+        **changes,
         "total-records": str(written.rows),
         "total-data-files": str(written.files),
         "total-files-size": str(written.size_bytes),
@@ -259,11 +163,22 @@ def _snapshot(written: WrittenSnapshot, at_ms: int, schema_id: int) -> Mapping[s
     }
     return {
         "snapshot-id": version.snapshot_id,
+        **({} if change is None else {"parent-snapshot-id": change.parent_id}),
         "sequence-number": version.sequence,
         "timestamp-ms": at_ms,
         "manifest-list": written.list_uri,
         "schema-id": schema_id,
         "summary": summary,
+    }
+
+
+def _changes(change: Change) -> Mapping[str, str]:
+    return {
+        "operation": change.operation,
+        "added-data-files": str(change.added),
+        "added-records": str(change.added_rows),
+        "deleted-data-files": str(change.removed),
+        "deleted-records": str(change.removed_rows),
     }
 
 

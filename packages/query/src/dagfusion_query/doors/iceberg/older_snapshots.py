@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.model import Table
 from dagfusion_query.doors.iceberg.visible_tables import EVERYTHING
 from dagfusion_query.errors import QueryError
 from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.iceberg.past_states import NewerObjects, PastState
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
-from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
+from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, fitting
 from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.service.service import Service
 
@@ -38,7 +39,7 @@ class _Found:
     Attributes:
         current: The version of the table.
         published: The version with its older snapshots.
-        older: What is offered, the oldest first.
+        older: The states that are offered, the oldest first.
         events: The event that each is as of, by its id.
         until_s: Until when the result holds, seconds since 1970.
         problem: Why there may be more.
@@ -46,7 +47,7 @@ class _Found:
 
     current: Published
     published: Published
-    older: list[WrittenSnapshot] = field(default_factory=list)
+    older: list[PastState] = field(default_factory=list)
     events: dict[int, int] = field(default_factory=dict)
     until_s: float = float("inf")
     problem: Exception | None = None
@@ -92,7 +93,7 @@ class OlderSnapshots:
         task = self._search(current, publisher)
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE_S)
         found = task.result().published if done else current
-        return found if found.snapshot is current.snapshot else current
+        return found if found.table is current.table else current
 
     async def scanned(self, publisher: Publisher, current: Published, snapshot_id: int) -> ScannedSnapshot | None:
         """Return an older snapshot of a table for plans of its scans; None if the table does not offer it.
@@ -143,7 +144,8 @@ class OlderSnapshots:
         try:
             async with self._places:
                 await self._add_offered(found, publisher)
-            found.published = await asyncio.to_thread(publisher.with_older, current, found.older)
+                snapshots = await self._with_parents(found, publisher)
+            found.published = await asyncio.to_thread(publisher.with_older, current, snapshots)
         except Exception as error:  # noqa: BLE001  # the current snapshot is served, whatever it is
             found.fail(error)
         self._found[current.table.name] = found
@@ -152,17 +154,50 @@ class OlderSnapshots:
     async def _add_offered(self, found: "_Found", publisher: Publisher) -> None:
         """Add what is offered; after an error what was found by then."""
         try:
-            async for written, event_id, kept_until_s in self._replaced(found.current, publisher):
-                found.older.insert(0, written)
-                found.events[written.version.snapshot_id] = event_id
+            async for state, event_id, kept_until_s in self._replaced(found.current, publisher):
+                found.older.insert(0, state)
+                found.events[state.written.version.snapshot_id] = event_id
                 found.until_s = min(found.until_s, kept_until_s)
         except QueryError as error:
             found.fail(error)
 
-    async def _replaced(
-        self, current: Published, publisher: Publisher
-    ) -> AsyncIterator[tuple[WrittenSnapshot, int, float]]:
-        """Yield older snapshots, the newest first, with the event that they are as of and until when they are kept."""
+    async def _with_parents(self, found: "_Found", publisher: Publisher) -> list[WrittenSnapshot]:
+        """Return the snapshots that one document can have, the oldest first, each with the one before it as parent."""
+        own = found.current.snapshot
+        fit = len(fitting(own, [state.written for state in found.older]))
+        states = found.older[len(found.older) - fit :]
+        snapshots = [*(state.written for state in states), own]
+        for number, parent in enumerate(states, 1):
+            try:
+                snapshots[number] = await self._child(found, publisher, parent, snapshots[number])
+            except QueryError as error:
+                found.fail(error)
+        return snapshots
+
+    async def _child(
+        self, found: "_Found", publisher: Publisher, parent: PastState, snapshot: WrittenSnapshot
+    ) -> WrittenSnapshot:
+        """Return a snapshot with its parent; without, if what it changed cannot be known."""
+        name, snapshot_id = found.current.table.name, snapshot.version.snapshot_id
+        written = publisher.child(name, parent, snapshot)
+        if written is not None or snapshot.large_folder is not None:
+            return written or snapshot
+        table = await self._table(found, publisher, snapshot_id)
+        if not snapshot.is_of(table):
+            return snapshot
+        return await asyncio.to_thread(publisher.publish_child, parent, snapshot, table)
+
+    async def _table(self, found: "_Found", publisher: Publisher, snapshot_id: int) -> Table:
+        """Return the table as of a snapshot."""
+        name, recent = found.current.table.name, publisher.recent(found.current.table.name, snapshot_id)
+        if snapshot_id == found.current.snapshot_id:
+            return found.current.table
+        if recent is not None:
+            return recent.table
+        return (await self._service.past_table(name, found.events[snapshot_id], EVERYTHING)).table
+
+    async def _replaced(self, current: Published, publisher: Publisher) -> AsyncIterator[tuple[PastState, int, float]]:
+        """Yield older states, the newest first, with the event that they are as of and until when they are kept."""
         table = current.table
         most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
         found = await self._service.revisions(table.name, most + 1, EVERYTHING)
@@ -179,7 +214,7 @@ class OlderSnapshots:
             state = await self._state(current, one, publisher, newer)
             if state is None:
                 return
-            yield state.written, one.event_id, until_s
+            yield state, one.event_id, until_s
 
     async def _state(
         self, current: Published, one: TableGeneration, publisher: Publisher, newer: NewerObjects

@@ -1,0 +1,224 @@
+"""Writes manifests and manifest lists of snapshots to the folders of their tables."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from typing import NamedTuple
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import ObjectStore
+
+from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.uri import object_path, store_url
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.errors import StoreUnavailableError
+from dagfusion_query.iceberg.data_files import data_files
+from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
+from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
+from dagfusion_query.iceberg.manifest_list import (
+    WrittenManifest,
+    encode_child_list,
+    encode_manifest_list,
+    version_of,
+)
+from dagfusion_query.iceberg.past_states import FileChange, PastState
+from dagfusion_query.iceberg.table_metadata import Change, WrittenSnapshot
+from dagfusion_query.object_store import open_store
+from dagfusion_query.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_WRITES = 16  # at once
+Manifests = Mapping[str, WrittenManifest]  # by the identity of their content
+
+
+class _Group(NamedTuple):
+    """The files of one manifest; see `encode_manifest_file`."""
+
+    files: pa.Table
+    schema: IcebergSchema
+    changed_by: int | None = None
+    is_removed: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{content_key(self.files, self.schema)} {self.changed_by} {self.is_removed}"
+
+
+class MetadataWriter:
+    """Writes to the folders of one environment's tables. Thread-safe.
+
+    Args:
+        prefix: The URI of the folder that has them.
+        settings: Endpoint, region and credentials of its store.
+    """
+
+    def __init__(self, prefix: str, settings: Settings) -> None:
+        self._prefix = prefix.rstrip("/")
+        self._store: ObjectStore = open_store(
+            store_url(self._prefix), settings, connect_timeout="5s", timeout="30s", max_retries=3
+        )
+        self._pool = ThreadPoolExecutor(_WRITES, thread_name_prefix="dagfusion-iceberg")
+
+    def folder(self, name: TableName) -> str:
+        """Return the URI of the folder of a table's metadata, without a slash at its end."""
+        return f"{self._prefix}/{name.schema}/{name.table}"
+
+    def uri(self, name: TableName, file_name: str) -> str:
+        """Return the URI of an object in the folder of a table."""
+        return f"{self.folder(name)}/{file_name}"
+
+    def write(
+        self, known: Manifests, table: Table, schema: IcebergSchema, *, is_consolidated: bool = False
+    ) -> tuple[Manifests, WrittenSnapshot]:
+        """Write the manifest list of a table, and the manifests that are not known.
+
+        Args:
+            known: Manifests that are in the object store.
+            table: The table.
+            schema: Its columns.
+            is_consolidated: Name large objects in place of the files that they replace.
+
+        Returns:
+            All manifests of the table, and the snapshot.
+
+        Raises:
+            StoreUnavailableError: They cannot be written.
+        """
+        files = data_files(table, schema, is_consolidated=is_consolidated)
+        groups = [
+            *_groups(files.small, schema),
+            *(_Group(group, schema.of_large_objects) for group in manifest_groups(files.large, None)),
+        ]
+        manifests = self._write_manifests(known, table.name, groups)
+        listed = list(manifests.values())
+        version = version_of(table, schema, listed, files.objects)
+        content = encode_manifest_list(version, listed, files.large["uri"].to_pylist())
+        list_uri = self.put(table.name, manifest_list_name(digest(content)), content)
+        rows = sum(manifest.rows for manifest in listed)
+        return manifests, WrittenSnapshot(
+            version, schema, list_uri, rows, files.count, files.size_bytes, files.large_folder
+        )
+
+    def write_child(
+        self, known: Manifests, parent: PastState, snapshot: WrittenSnapshot, table: Table
+    ) -> tuple[Manifests, WrittenSnapshot]:
+        """Write the manifest list of a snapshot after its parent, and the manifests that are not known.
+
+        Args:
+            known: Manifests that are in the object store.
+            parent: The state before it.
+            snapshot: The snapshot, without large objects.
+            table: The table as of the snapshot.
+
+        Returns:
+            The manifests of the files that both have, and the snapshot with its parent.
+
+        Raises:
+            StoreUnavailableError: They cannot be written.
+        """
+        schema, before, version = snapshot.schema, parent.written.version, snapshot.version
+        files = FileChange.of(parent, data_files(table, schema, is_consolidated=False).small)
+        kept = self._write_manifests(known, table.name, _groups(files.kept, schema))
+        added = self._write_manifests(known, table.name, _groups(files.added, schema, version.snapshot_id))
+        gone = _groups(files.removed, schema, version.snapshot_id, is_removed=True)
+        removed = self._write_manifests(known, table.name, gone)
+        changed = [*added.values(), *removed.values()]
+        content = encode_child_list(version, before, list(kept.values()), changed)
+        list_uri = self.put(table.name, manifest_list_name(digest(content)), content)
+        added_rows, removed_rows = (sum(one.rows for one in some.values()) for some in (added, removed))
+        change = Change(before.snapshot_id, len(files.added), added_rows, len(files.removed), removed_rows)
+        return kept, replace(snapshot, list_uri=list_uri, change=change)
+
+    def put(self, name: TableName, file_name: str, content: bytes) -> str:
+        """Write an object to the folder of a table, and return its URI.
+
+        Raises:
+            StoreUnavailableError: It cannot be written.
+        """
+        uri = self.uri(name, file_name)
+        with _store_errors(name, "written"):
+            obstore.put(self._store, object_path(uri), content)
+        return uri
+
+    def read(self, name: TableName, file_name: str) -> tuple[str, bytes] | None:
+        """Return the URI and the content of an object in the folder of a table; None if there is none.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+        """
+        uri = self.uri(name, file_name)
+        with _store_errors(name, "read"):
+            try:
+                return uri, bytes(obstore.get(self._store, object_path(uri)).bytes())
+            except (NotFoundError, FileNotFoundError):
+                return None
+
+    def names(self, name: TableName) -> set[str]:
+        """Return the names of the objects in the folder of a table.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+        """
+        with _store_errors(name, "written"):
+            listing = obstore.list(self._store, f"{object_path(self.folder(name))}/", chunk_size=1000)
+            return {meta["path"].rpartition("/")[2] for page in listing for meta in page}
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _write_manifests(
+        self, known: Manifests, name: TableName, groups: Sequence[_Group]
+    ) -> dict[str, WrittenManifest]:
+        """Write the manifests that are not known, and return all."""
+        keyed = {group.key: group for group in groups}
+        waiting: list[Future[str]] = []
+        try:
+            # Encoding takes a core, and threads would only contend for it.
+            made = {
+                key: known[key] if key in known else self._written(name, group, waiting) for key, group in keyed.items()
+            }
+            for future in waiting:
+                future.result()
+            return made
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _written(self, name: TableName, group: _Group, waiting: "list[Future[str]]") -> WrittenManifest:
+        """Return a manifest that is being written."""
+        made = encode_manifest_file(group.files, group.schema, group.changed_by, is_removed=group.is_removed)
+        file_name = manifest_name(digest(made.content))
+        waiting.append(self._pool.submit(self.put, name, file_name, made.content))
+        uri, spec_id = self.uri(name, file_name), group.schema.spec_id
+        return WrittenManifest(
+            uri, len(made.content), made.files, made.rows, made.partitions, spec_id, group.is_removed
+        )
+
+
+def _groups(
+    files: pa.Table, schema: IcebergSchema, changed_by: int | None = None, *, is_removed: bool = False
+) -> list[_Group]:
+    leading = schema.partition[0].name if schema.partition else None
+    return [_Group(group, schema, changed_by, is_removed) for group in manifest_groups(files, leading)]
+
+
+def digest(content: bytes) -> str:
+    """Return the digest of content in the names of objects."""
+    return sha256(content).hexdigest()[:32]
+
+
+@contextmanager
+def _store_errors(name: TableName, done: str) -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        _log.warning("the Iceberg metadata of table %s cannot be %s: %s", name, done, error)
+        raise StoreUnavailableError(f"the Iceberg metadata of table {name} cannot be {done} now") from error
