@@ -192,6 +192,7 @@ def test_a_plan(client: httpx.Client) -> None:
     snapshot = TableResponse.model_validate_json(client.get(TABLE).text).metadata.current_snapshot_id
     filter_ = {"type": "gt", "term": "id", "value": 3}
     none = client.post(f"{TABLE}/plan", json={"snapshot-id": snapshot, "filter": filter_, "select": ["id"]}).json()
+    assert none.pop("plan-id") != planned.plan_id
     assert none == {"status": "completed", "file-scan-tasks": []}
 
 

@@ -121,10 +121,8 @@ class ScanFilter:
         return self._predicate(_NEGATED[kind] if negated else kind, one, names)
 
     def _predicate(self, operator: str, one: Mapping[str, Any], names: "_Names") -> Matches:
-        term = one.get("term")
-        if isinstance(term, Mapping) and term.get("type") == "reference":
-            term = term.get("term")
-        if not isinstance(term, str):  # a transform of a column
+        term = _term(one)
+        if term is None:
             return self._unknown()
         name = names.column(term)
         if name not in self._partition and name not in self._statistics:
@@ -181,6 +179,39 @@ def _child(struct: pa.StructArray | pa.ChunkedArray, name: str) -> pa.Array | pa
     return pc.struct_field(struct, [struct.type.get_field_index(name)])
 
 
+def _term(one: Mapping[str, Any]) -> str | None:
+    """Return the name of the column of a predicate; None for a transform, or a value of another kind.
+
+    A column is `term`, or else `left` or `child`: there a text without a type is a literal.
+    """
+    term = one.get("term")
+    if term is None:
+        term = one.get("left", one.get("child"))
+        return _text(term.get("name")) if isinstance(term, Mapping) and term.get("type") == "reference" else None
+    if isinstance(term, Mapping) and term.get("type") == "reference":
+        term = term.get("term", term.get("name"))
+    return _text(term)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _plain_values(operator: str, one: Mapping[str, Any]) -> Any:
+    """Return the literals of a predicate without the types that they may have."""
+    if operator not in ("in", "not-in"):
+        return [_plain(one.get("value", one.get("right")))]
+    values = one.get("values")
+    if isinstance(values, Mapping) and values.get("type") == "literals":
+        values = values.get("values")
+    return [_plain(value) for value in values] if isinstance(values, list) else values
+
+
+def _plain(value: Any) -> Any:
+    is_literal = isinstance(value, Mapping) and value.get("type") == "literal"
+    return value.get("value") if is_literal else value
+
+
 def _widened_bounds(statistics: pa.StructArray) -> pa.StructArray:
     low, high, nulls = (_child(statistics, name) for name in ("min", "max", "nulls"))
     return pa.StructArray.from_arrays([_widened(low), _widened(high), nulls], names=["min", "max", "nulls"])
@@ -198,7 +229,7 @@ def _literals(operator: str, one: Mapping[str, Any], kind: pa.DataType) -> pa.Ar
         return pa.array([], kind)
     if operator.endswith("starts-with") and not pa.types.is_string(kind):
         return None
-    values = one.get("values") if operator in ("in", "not-in") else [one.get("value")]
+    values = _plain_values(operator, one)
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise BadRequestError(f"a filter of type {operator!r} needs a list `values`")
     try:
@@ -215,7 +246,7 @@ def _literal(value: Any, kind: pa.DataType) -> pa.Scalar:
     """
     is_float = pa.types.is_floating(kind)
     is_other = isinstance(value, bool) is not pa.types.is_boolean(kind)
-    if value is None or is_other or isinstance(value, str if is_float else float):
+    if value is None or is_other or isinstance(value, (str if is_float else float, Mapping, list)):
         raise ValueError(f"{value!r} is not a value of type {kind}")
     if is_float:
         scalar = pa.scalar(float(value), kind)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -76,7 +77,8 @@ async def plan(request: Request, body: bytes, planned: PlannedTable) -> dict[str
         is_case_sensitive=options.get("case-sensitive", True) is not False,
         uses_snapshot_schema=options.get("use-snapshot-schema", False) is True,
     )
-    return {"status": "completed", **await planned.tasks(request, scan, snapshot)}
+    plan_id = sha256(scan.token().encode()).hexdigest()[:32]  # the protocol requires one
+    return {"status": "completed", "plan-id": plan_id, **await planned.tasks(request, scan, snapshot)}
 
 
 async def more_tasks(request: Request, body: bytes, planned: PlannedTable) -> dict[str, Any]:
