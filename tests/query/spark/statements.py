@@ -204,7 +204,7 @@ def _truth(chance: random.Random, depth: int) -> str:
             f"{_text(chance, depth)} LIKE '{chance.choice(('a%', '%x%', '_'))}'",
             f"{_double(chance, depth)} BETWEEN 0 AND 2.5",
             f"{one} IS {chance.choice(('', 'NOT '))}NULL",
-            f"{one} IS DISTINCT FROM {other}",
+            f"{one} IS DISTINCT FROM ({other})",
             f"(NOT n = 1 OR {_time(chance, 0)} > DATE '2024-01-31')",
         )
     )

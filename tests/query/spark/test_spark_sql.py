@@ -236,6 +236,7 @@ def test_null_is_where_it_is_here(here: str, there: str | None) -> None:
         ("SELECT a, log((WITH c(z) AS (SELECT 8) SELECT max(z) FROM c)) AS b", "the function log"),
         ("WITH c(z) AS (SELECT 1), log(z + 1) AS (SELECT 2) SELECT 1", "the function log"),
         ("SELECT b BETWEEN false AND true = false", "what follows BETWEEN"),
+        ("SELECT b BETWEEN c AND CASE WHEN d THEN b END = false", "what follows BETWEEN"),
         ("SELECT b BETWEEN c = d AND true", "what follows BETWEEN"),
         ("SELECT a IS DISTINCT FROM b AND c", "what follows IS DISTINCT FROM"),
         ("SELECT CASE x WHEN 0.0 THEN 1 END", "CASE x WHEN compares"),
@@ -363,6 +364,7 @@ def test_a_view_may_have_times() -> None:
     assert spark_statement("SELECT last + INTERVAL '1 day' AS x FROM uat_b.totals", {}, names)
     with pytest.raises(EngineChoiceError, match="a time - anything but"):
         spark_statement("SELECT last - b.x AS x FROM uat_b.totals, b", {}, names)
+    assert spark_statement("SELECT last - b.x AS x FROM b", {}, names)
 
 
 def test_parameters_have_the_same_values_there() -> None:

@@ -49,7 +49,7 @@ _BEFORE_NAME = (
 _BEFORE_SELECT = frozenset({"", "(", ")", ";", "ALL", "DISTINCT", "EXCEPT", "INTERSECT", "UNION"})
 _SIDES = ("FIRST", "LAST")
 _IGNORING = frozenset({"first_value", "last_value"})
-_COMPARED = frozenset("<>=!") | frozenset({"BETWEEN", "ILIKE", "IN", "IS", "LIKE", "NOT"})
+_COMPARED = frozenset("<>=!") | frozenset({"BETWEEN", "CASE", "ILIKE", "IN", "IS", "LIKE", "NOT"})
 _ENDS_BOUND = _CLAUSES | frozenset({",", ")", "ASC", "DESC", "ELSE", "END", "ON", "THEN", "WHEN"})
 _OF_TABLES = frozenset({"ALL", "AS", "EXCEPT", "IN", "INTERSECT", "MATERIALIZED", "UNION"})
 

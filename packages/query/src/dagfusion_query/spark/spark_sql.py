@@ -116,7 +116,6 @@ def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames
         EngineChoiceError: It cannot be written in Spark's SQL.
     """
     found = _Found({name for schema in names.read.values() for name in times(schema)})
-    found.times.update(name for view in names.views.values() for name in times(view.columns))
     for parameter, value in values.items():
         check_parameter(f"${parameter}", value.type)
         found.times |= {parameter} if has_time(value.type) else set()
@@ -171,6 +170,8 @@ class _Translation:
                 f"a statement for the Spark engine must begin with SELECT, WITH, VALUES or FROM, got {first[:100]!r}: "
                 f"{_IN_LOCAL}"
             )
+        for table in {*(mentioned_tables(self._sql) or ())} & self._names.views.keys():
+            self._found.times |= times(self._names.views[table].columns)
         check_shared(self._tokens)
         check_not_refused(self._tokens, self._found.times)
         return "".join(f" {piece.text}" if piece.is_apart else piece.text for piece in self._pieces()).strip()
@@ -313,7 +314,8 @@ class _Translation:
         end = number.end()
         if (after := self._sql[end : end + 1]) and (after.isalnum() or after in "_$"):
             raise EngineChoiceError(f"the Spark engine cannot be sent {self._sql[number.start() : end + 1]!r}")
-        count = sum(1 for token in self._tokens[at:] if token.start < end)
+        after_it = (place for place in range(at, len(self._tokens)) if self._tokens[place].start >= end)
+        count = next(after_it, len(self._tokens)) - at
         # A number with a point is a decimal there, and a double here; another one has 32 bits there, and 64 here.
         if number["point"] or number["exponent"]:
             return f"{number[0]}D", count
