@@ -1,6 +1,6 @@
 """The revisions of an asset: the records of a run are read once, and only those of all of its events count."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -28,11 +28,13 @@ class Events:
 
     Attributes:
         read: The events that were read, by call.
+        lost: Events that are counted, and cannot be read.
     """
 
     def __init__(self, *events: Materialization) -> None:
         self.events, self.known = [*events], KnownRuns()
         self.read: list[list[int]] = []
+        self.lost = set[int]()
 
     def revisions(self, limit: int = 10) -> list[tuple[int, int | None, bool]]:
         """Last event, rows and kind of the latest revisions."""
@@ -52,7 +54,7 @@ class Events:
         return sorted(found, key=lambda row: -row[1])[: params["most"]]
 
     def _between(self, first: int, last: int) -> Iterator[Materialization]:
-        found = [one for one in self.events if first <= one.event_id <= last]
+        found = [one for one in self.events if first <= one.event_id <= last and one.event_id not in self.lost]
         self.read.append([one.event_id for one in found])
         yield from found
 
@@ -74,6 +76,29 @@ def test_a_run_that_is_not_read_whole_has_unknown_rows() -> None:
     assert log.revisions() == [(5, 7, False), (3, 8, False), (2, 4, False)]
     log.events = [*log.events[1:3], log.events[4]]
     assert log.revisions() == [(5, 7, False), (3, 5, False), (2, 4, False)]
+
+
+def test_a_run_of_which_an_event_cannot_be_read_has_unknown_rows() -> None:
+    log = Events(event(1, "a", 3), event(2, "a", 4), event(3, "b", 5))
+    log.lost = {1}
+    assert log.revisions() == [(3, 5, False), (2, None, False)]
+    log.lost = set()
+    assert log.revisions() == [(3, 5, False), (2, 7, False)]
+
+
+def test_events_of_other_runs_between_are_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    collected: list[int] = []
+    by_run = revision_sql._by_run
+
+    def watched(events: Iterable[Materialization]) -> Iterable[list[Materialization]]:
+        found = [*events]
+        collected.extend(event.event_id for event in found)
+        return by_run(found)
+
+    monkeypatch.setattr(revision_sql, "_by_run", watched)
+    log = Events(event(1, "a", 1), *(event(number, "b", number) for number in range(2, 50)), event(50, "a", 2))
+    assert log.revisions(1) == [(50, 3, False)]
+    assert collected == [1, 50]
 
 
 def test_old_runs_over_many_partitions_have_unknown_rows(monkeypatch: pytest.MonkeyPatch) -> None:

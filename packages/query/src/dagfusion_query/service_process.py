@@ -81,7 +81,7 @@ def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
     Raises:
         SettingsError: TLS or a token is missing, the tokens cannot be read, or an address is malformed.
     """
-    there_are_tokens = bool(tokens.list())
+    there_are_tokens = tokens.exist()
     addresses = (
         ("DAGFUSION_HTTP_ADDRESS", Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")),
         ("DAGFUSION_FLIGHT_ADDRESS", Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS")),

@@ -1,16 +1,21 @@
 """Plans of older snapshots: the files that a client's own planning finds, as long as the table offers the snapshot."""
 
 import asyncio
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest.response import ErrorResponse
 from pyiceberg.catalog.rest.scan_planning import PlanCompleted, ScanTasks
 
 from dagfusion_query import connect
+from dagfusion_query.doors.iceberg import older_snapshots
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
 from dagfusion_query.errors import EnvironmentUnavailableError
@@ -18,7 +23,7 @@ from dagfusion_query.iceberg import scan_plan
 from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
 from tests.query.doors.http.serving import serving
-from tests.query.doors.iceberg.lake import PLACES, Following, Lake, event_of, loaded, rows_of
+from tests.query.doors.iceberg.lake import PATIENCE_S, PLACES, Following, Lake, event_of, loaded, rows_of
 from tests.query.doors.iceberg.remembering import Remembering, parts
 from tests.query.iceberg.reading import folded, opened, publish
 
@@ -123,6 +128,44 @@ def test_plans_wait_for_what_is_sought_and_say_why_it_is_not_known(publisher: Pu
     service.error = EnvironmentUnavailableError("the database is down")
     with pytest.raises(EnvironmentUnavailableError, match="the database is down"):
         scanned(service, publisher, before.snapshot_id)
+
+
+def test_a_search_that_failed_is_an_answer_at_once(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result is over before it is there; and each request raises an error of its own."""
+    monkeypatch.setattr(older_snapshots, "_RETRY_S", -1.0)
+    service = Remembering([parts(1), parts(2), parts(3)], ages=[3, 2, 1])
+    service.error = EnvironmentUnavailableError("the database is down")
+    current = publish(publisher, folded(parts(3), {"p": "string"}))
+    older = OlderSnapshots(service, 24)
+
+    async def ask() -> list[int]:
+        depths = []
+        for _ in range(3):
+            with pytest.raises(EnvironmentUnavailableError) as raised:
+                await older.scanned(publisher, current, 7)
+            depths.append(len(traceback.extract_tb(raised.value.__traceback__)))
+        return depths
+
+    depths = asyncio.run(asyncio.wait_for(ask(), PATIENCE_S))
+    assert len({*depths}) == 1
+
+
+def test_a_version_that_is_written_keeps_no_plan_waiting(publisher: Publisher) -> None:
+    published = publish(publisher, folded(parts(1), {"p": "string"}))
+    entry = publisher._metadata_of(published.table.name)
+    with entry.lock, ThreadPoolExecutor(1) as other:
+        known = other.submit(publisher.recent, published.table.name, published.snapshot_id)
+        assert known.result(PATIENCE_S) is published
+
+
+def test_a_snapshot_knows_its_events(publisher: Publisher) -> None:
+    """An event between the first and the last, of the same bytes and rows, is deleted."""
+    published = publish(publisher, folded(parts(3), {"p": "string"}))
+    written, table, files = published.snapshot, published.table, published.table.files
+    other = pa.array([n - 1 if at == 1 else n for at, n in enumerate(files["event_id"].to_pylist())])
+    assert written.is_of(table)
+    place = files.schema.get_field_index("event_id")
+    assert not written.is_of(replace(table, files=files.set_column(place, "event_id", other)))
 
 
 def test_few_planned_snapshots_are_kept(publisher: Publisher) -> None:

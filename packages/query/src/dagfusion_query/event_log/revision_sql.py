@@ -111,7 +111,8 @@ def _contents_of_runs(
     contents = {one: kept for one in runs if (kept := known.get(asset_key, one)) is not None}
     missing = {one.last: one for one in runs if one not in contents}
     events = read(min(one.first for one in missing.values()), max(missing)) if missing else ()
-    for of_run in _by_run(events):
+    of_missing = {_key(one.run_id, one.last) for one in missing.values()}
+    for of_run in _by_run(event for event in events if _key(event.run_id, event.event_id) in of_missing):
         found = missing.get(max(event.event_id for event in of_run))
         # Runs overlap, and events may be deleted meanwhile: only all events of a run say what it wrote.
         if found is not None and found.events == len(of_run):
@@ -123,8 +124,13 @@ def _contents_of_runs(
 def _by_run(events: Iterable[Materialization]) -> Iterable[list[Materialization]]:
     runs: dict[str | int, list[Materialization]] = {}
     for event in events:
-        runs.setdefault(event.run_id or event.event_id, []).append(event)
+        runs.setdefault(_key(event.run_id, event.event_id), []).append(event)
     return runs.values()
+
+
+def _key(run_id: str, event_id: int) -> str | int:
+    """Return what the events of one revision have in common."""
+    return run_id or event_id
 
 
 def _contents(events: Collection[Materialization]) -> _Contents:

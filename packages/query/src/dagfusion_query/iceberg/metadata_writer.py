@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
 
@@ -102,8 +103,9 @@ class MetadataWriter:
         content = encode_manifest_list(version, listed, files.large["uri"].to_pylist())
         list_uri = self.put(table.name, manifest_list_name(digest(content)), content)
         rows = sum(manifest.rows for manifest in listed)
+        event_sum = pc.sum(table.files["event_id"], min_count=0).as_py()
         return manifests, WrittenSnapshot(
-            version, schema, list_uri, rows, files.count, files.size_bytes, files.large_folder
+            version, schema, list_uri, rows, files.count, files.size_bytes, event_sum, files.large_folder
         )
 
     def write_child(

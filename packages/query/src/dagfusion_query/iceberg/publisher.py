@@ -6,7 +6,7 @@ that is named by anything, and writing an object twice changes nothing. `metadat
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -94,7 +94,7 @@ class _TableMetadata:
     states: OrderedDict[int, PastState] = field(default_factory=OrderedDict)
     children: OrderedDict[tuple[int, int], WrittenSnapshot] = field(default_factory=OrderedDict)
     named_s: float = float("-inf")
-    recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    recent: tuple[Published, ...] = ()
     view: str = ""
 
     @property
@@ -149,14 +149,17 @@ class Publisher:
         entry = self._metadata_of(table.name)
         with entry.lock:
             if not entry.recent or entry.recent[-1].table is not table:
-                entry.recent.append(self._written(entry, table, iceberg_schema(table, layouts)))
+                written = self._written(entry, table, iceberg_schema(table, layouts))
+                entry.recent = (*entry.recent[1 - _RECENT :], written)
             return entry.recent[-1]
 
     def recent(self, name: TableName, snapshot_id: int) -> Published | None:
-        """Return one of the last versions of a table that this service wrote; None if there is none of this id."""
-        entry = self._metadata_of(name)
-        with entry.lock:
-            return next((one for one in entry.recent if one.snapshot_id == snapshot_id), None)
+        """Return one of the last versions of a table that this service wrote; None if there is none of this id.
+
+        It does not wait for a version that is being written.
+        """
+        recent = self._metadata_of(name).recent
+        return next((one for one in recent if one.snapshot_id == snapshot_id), None)
 
     def past(self, name: TableName, event_id: int, at_ms: int) -> PastState | None:
         """Return the state of a table as of an event of this time, if this service has written it.

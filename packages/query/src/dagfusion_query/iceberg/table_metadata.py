@@ -59,6 +59,7 @@ class WrittenSnapshot:
         rows: In all files.
         files: How many there are.
         size_bytes: The size of all files.
+        event_sum: The sum of the ids of the events that name the table's files.
         large_folder: The folder that holds all large objects among the files; None if there are none.
         change: The difference from its parent; None if it has none.
     """
@@ -69,15 +70,20 @@ class WrittenSnapshot:
     rows: int
     files: int
     size_bytes: int
+    event_sum: int
     large_folder: str | None = None
     change: Change | None = None
 
     def is_of(self, table: Table) -> bool:
-        """Return True if a table has the latest event, the number of files, and their rows and bytes."""
+        """Return True if a table has the latest event, the number of files, their rows and bytes, and their events."""
         files = table.files
-        totals = [pc.sum(files[name], min_count=0).as_py() for name in ("rows", "size_bytes")]
+        totals = [
+            len(files),
+            *(pc.sum(files[name], min_count=0).as_py() for name in ("rows", "size_bytes", "event_id")),
+        ]
         latest = max(1, pc.max(files["event_id"]).as_py() or 0)
-        return [latest, len(files), *totals] == [self.version.sequence, self.files, self.rows, self.size_bytes]
+        own = [self.files, self.rows, self.size_bytes, self.event_sum]
+        return latest == self.version.sequence and totals == own
 
 
 def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[WrittenSnapshot] = ()) -> bytes:

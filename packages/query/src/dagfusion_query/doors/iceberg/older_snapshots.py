@@ -106,13 +106,15 @@ class OlderSnapshots:
         Raises:
             QueryError: The older snapshots cannot be read now.
         """
-        while (found := self._known(current)) is None:
-            # A search for another version of the table may be in progress.
-            await asyncio.wait({self._search(current, publisher)})
+        found = self._known(current)
+        while found is None or found.current is not current:  # a search for another version may be in progress
+            task = self._search(current, publisher)
+            await asyncio.wait({task})
+            found = task.result()
         written = next((one for one in found.published.older if one.version.snapshot_id == snapshot_id), None)
         if written is None:
             if found.problem is not None:
-                raise found.problem
+                raise found.problem.with_traceback(None)  # each request would add to it
             return None
         name = current.table.name
         if (name, snapshot_id) not in self._scanned:
@@ -179,7 +181,7 @@ class OlderSnapshots:
     ) -> WrittenSnapshot:
         """Return a snapshot with its parent; without, if what it changed cannot be known."""
         name, snapshot_id = found.current.table.name, snapshot.version.snapshot_id
-        written = publisher.child(name, parent, snapshot)
+        written = await asyncio.to_thread(publisher.child, name, parent, snapshot)
         if written is not None or snapshot.large_folder is not None:
             return written or snapshot
         table = await self._table(found, publisher, snapshot_id)
@@ -221,7 +223,7 @@ class OlderSnapshots:
     ) -> PastState | None:
         """Return the state after a revision; None if its objects may be others now, or it is no table of Iceberg."""
         name = current.table.name
-        written = publisher.past(name, one.event_id, (one.at - _EPOCH) // _MS)
+        written = await asyncio.to_thread(publisher.past, name, one.event_id, (one.at - _EPOCH) // _MS)
         if written is not None:
             return written if await asyncio.to_thread(newer.take, written) else None
         past = await self._service.past_table(name, one.event_id, EVERYTHING)
