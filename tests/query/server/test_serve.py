@@ -135,6 +135,8 @@ def test_beyond_this_machine_it_wants_tls_and_a_token(dagster_home: Path, tmp_pa
     certificate.private_key_pem.write_to_path(tmp_path / "tls.key")
     tls = {"DAGFUSION_TLS_CERTIFICATE": str(tmp_path / "tls.pem"), "DAGFUSION_TLS_KEY": str(tmp_path / "tls.key")}
     home = ("--dagster-home", str(dagster_home), "--flight-address", "127.0.0.1:0")
+    (tmp_path / "state").mkdir()
+    Tokens(tmp_path / "state" / "tokens.json").create("sail", ["*"], is_internal=True)  # this is not a user's
 
     outcome = run(tmp_path, "serve", *home, "--http-address", "0.0.0.0:0", variables=tls)
 
