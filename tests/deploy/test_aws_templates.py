@@ -83,6 +83,18 @@ def test_no_secret_is_in_plain_text(services: Mapping[str, Any]) -> None:
         assert not re.search(r"://[^@/]*:[^@/]*@", str(container["Environment"])), task
 
 
+def test_no_container_leaves_a_core_file(services: Mapping[str, Any]) -> None:
+    limits = [container["Ulimits"] for _, container in containers(services)]
+    assert limits == [[{"Name": "core", "SoftLimit": 1, "HardLimit": 1}]] * 5
+
+
+def test_no_command_of_the_documents_has_a_password_in_its_arguments(root: Path) -> None:
+    given = re.compile(r"--(?:master-user-password|secret-string|secret-binary)[ =](?!file://)")
+    texts = {path.name: path.read_text() for path in (root / "docs").rglob("*.md")}
+    assert any("--secret-string file://" in text for text in texts.values())
+    assert [name for name, text in texts.items() if given.search(text)] == []
+
+
 def test_what_a_service_reads_is_created_before_it(services: Mapping[str, Any]) -> None:
     """Also the secrets that it only has the names of, and what an attachment adds to them."""
     named = {secret["Name"]["Fn::Sub"]: name for name, secret in resources(services, SECRET_TYPE).items()}

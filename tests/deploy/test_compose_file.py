@@ -51,6 +51,11 @@ def test_a_service_starts_when_what_it_needs_is_healthy(services: Mapping[str, M
     assert needs["sail"] == {"query"}
 
 
+def test_no_service_leaves_a_core_file(services: Mapping[str, Mapping[str, Any]]) -> None:
+    limits = {name: service.get("ulimits", {}).get("core") for name, service in services.items() if name != "s3"}
+    assert limits == dict.fromkeys(limits, 1)
+
+
 def test_services_run_as_ordinary_users(root: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
     for name, service in services.items():
         if "build" in service:

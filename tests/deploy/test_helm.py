@@ -41,7 +41,20 @@ MOST: Values = {
     "imagePullSecrets": [{"name": "registry"}],
     "podAnnotations": {"team": "data"},
 }
-SECRET_URL: Values = {**LEAST, "eventLog": {"url": "secretsmanager://prod/dagfusion-reader"}}
+SECRET_URL: Values = {
+    **{name: value for name, value in LEAST.items() if name != "tokensSecret"},
+    "bucket": "lake-uat",
+    "eventLog": {"url": "secretsmanager://prod/dagfusion-reader", "authorities": {"name": "rds"}},
+    "tokensReference": "secretsmanager://prod/dagfusion-tokens",
+    "settings": {
+        "DAGFUSION_ANONYMOUS": "never",
+        "DAGFUSION_CATALOG_CHECKPOINT": "s3://lake-uat/checkpoint",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+        "PGSSLMODE": "verify-full",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://vpce.example",
+    },
+    "secretSettings": {"OTEL_EXPORTER_OTLP_HEADERS": {"name": "collector", "key": "headers"}},
+}
 REFUSED: Mapping[str, Values] = {
     "eventLog": {},
     "a password in the URL": {"eventLog": {**LEAST["eventLog"], "url": "postgresql://reader:secret@db/dagster"}},
@@ -53,6 +66,15 @@ REFUSED: Mapping[str, Values] = {
     "a floating tag": {"image": {"tag": "latest"}},
     "podMonitor without a token": {"podMonitor": {"enabled": True}},
     "a setting of something else": {"settings": {"PATH": "/opt"}},
+    "a part of the name of a setting": {"settings": {"MY_DAGFUSION_WORKERS": "2"}},
+    "the password in the settings": {"settings": {"PGPASSWORD": "secret"}},
+    "a key of AWS in the settings": {"settings": {"AWS_SECRET_ACCESS_KEY": "secret"}},
+    "a header of the collector in the settings": {"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret"}},
+    "a variable that another value sets": {"settings": {"DAGFUSION_TOKENS": "secretsmanager://prod/tokens"}},
+    "a secret of no name": {"secretSettings": {"OTEL_EXPORTER_OTLP_HEADERS": {"name": "", "key": "headers"}}},
+    "tokens by both": {"tokensReference": "secretsmanager://prod/tokens"},
+    "tokens by neither": {"tokensSecret": {"name": ""}, "tokensReference": ""},
+    "a reference of something else": {"tokensSecret": {"name": ""}, "tokensReference": "/etc/tokens.json"},
     "a number for a variable": {"settings": {"DAGFUSION_WORKERS": 2}},
     "an unknown environment": {"environment": "staging"},
 }
@@ -82,7 +104,7 @@ def test_what_is_made(rendered: Mapping[str, Documents]) -> None:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("values", ["least", "most"])
+@pytest.mark.parametrize("values", ["least", "most", "secret"])
 def test_kubernetes_knows_every_field(rendered: Mapping[str, Documents], values: str, version: str) -> None:
     for document in rendered[values]:
         if document["kind"] == "PodMonitor":  # the operator's
@@ -119,6 +141,35 @@ def test_an_event_log_in_aws_secrets_manager_needs_no_password(rendered: Mapping
     assert variables("secret")["DAGFUSION_EVENT_LOG"]["value"] == "secretsmanager://prod/dagfusion-reader"
     assert "PGPASSWORD" not in variables("secret")
     assert variables("least")["PGPASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "reader", "key": "password"}
+
+
+def test_tokens_by_reference_need_no_volume(rendered: Mapping[str, Documents]) -> None:
+    for values, expected in (("least", True), ("secret", False)):
+        spec = pod(rendered[values])
+        for places in (spec["volumes"], spec["containers"][0]["volumeMounts"]):
+            assert ("tokens" in {place["name"] for place in places}) is expected
+    [tokens] = [e["value"] for e in pod(rendered["secret"])["containers"][0]["env"] if e["name"] == "DAGFUSION_TOKENS"]
+    assert tokens == "secretsmanager://prod/dagfusion-tokens"
+
+
+@pytest.mark.parametrize("values", ["least", "most", "secret"])
+def test_no_variable_is_set_twice(rendered: Mapping[str, Documents], values: str) -> None:
+    names = [entry["name"] for entry in pod(rendered[values])["containers"][0]["env"]]
+    assert len(names) == len({*names})
+
+
+def test_libraries_have_their_variables(rendered: Mapping[str, Documents]) -> None:
+    spec = pod(rendered["secret"])
+    [container] = spec["containers"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert given.items() >= SECRET_URL["settings"].items()
+    [headers] = [entry for entry in container["env"] if entry["name"] == "OTEL_EXPORTER_OTLP_HEADERS"]
+    assert headers["valueFrom"] == {"secretKeyRef": {"name": "collector", "key": "headers"}}
+    [folder] = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "authorities"]
+    [volume] = [volume for volume in spec["volumes"] if volume["name"] == "authorities"]
+    assert volume["configMap"]["items"] == [
+        {"key": "ca.pem", "path": given["PGSSLROOTCERT"].removeprefix(f"{folder}/")}
+    ]
 
 
 def test_wrong_values_are_refused(chart: Path) -> None:

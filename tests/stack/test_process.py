@@ -1,5 +1,6 @@
 """Children are found by what they carry, and end for certain."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -29,6 +30,15 @@ def test_the_children_of_a_child_that_has_ended_are_found(tmp_path: Path) -> Non
     assert list(found.values()) == ["test"]
     process.end(found, signal.SIGTERM, timeout_s=10)
     assert process.marked(tmp_path) == {}
+
+
+def test_a_child_and_its_children_leave_no_core_file(tmp_path: Path) -> None:
+    limit = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0], flush=True)"
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    child = start(tmp_path, f"import subprocess, sys; {limit}; subprocess.run([sys.executable, '-c', {limit!r}])")
+    child.process.wait()
+    assert child.log.read_text().split() == ["0" if before[1] == 0 else "1"] * 2
+    assert resource.getrlimit(resource.RLIMIT_CORE) == before
 
 
 def test_neither_this_process_nor_another_folders_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,11 @@ theirs, and end with their postmaster.)
 import contextlib
 import pwd
 import re
+import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -89,7 +90,7 @@ def start(
     stop_signal: signal.Signals = signal.SIGTERM,
     cwd: Path | None = None,
 ) -> Child:
-    """Start a server in a session of its own, with its output at the end of `log`.
+    """Start a server in a session of its own, with its output at the end of `log`. It leaves no core file.
 
     Args:
         name: The server, as people read it.
@@ -101,7 +102,7 @@ def start(
         stop_signal: How the server is asked to stop.
         cwd: The working folder; the folder of the log when not given.
     """
-    with log.open("ab") as output:
+    with log.open("ab") as output, _no_core_files():
         log_start = output.tell()
         process = subprocess.Popen(  # noqa: S603  # the commands are ours
             [str(part) for part in command],
@@ -114,6 +115,20 @@ def start(
             **identity(account),
         )
     return Child(name, process, log, stop_signal, log_start=log_start)
+
+
+@contextlib.contextmanager
+def _no_core_files() -> Iterator[None]:
+    """Start processes that leave no core file, because it would hold passwords.
+
+    Linux ignores a limit of 0 where it pipes core files to a program, but not a limit of 1 byte.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 class Identity(TypedDict):
