@@ -67,6 +67,18 @@ def random_files(rng: Random, *, negative_zeros: bool) -> Files:
     return list(files.values())
 
 
+def other_rows(rng: Random, files: Files, number: int, *, negative_zeros: bool) -> pa.Table:
+    """Draw other rows for one file of a table; some files keep their ids and statistics, and so most of their sizes."""
+    rows, _ = files[number]
+    if rng.random() < 0.5:
+        backwards = rows.take(pa.array(reversed(range(len(rows))), pa.int64()))
+        return backwards.set_column(0, "id", rows["id"])
+    known = {name for one, _ in files for name in one.column_names}
+    first = max((used + 1 for one, _ in files for used in one["id"].to_pylist()), default=0)
+    drawn = _rows(rng, [name for name in FILE_COLUMNS if name in known], first, negative_zeros=negative_zeros)
+    return drawn.slice(0, max(len(rows), 8))  # so that joins of the tables do not grow
+
+
 def columns_of(schema: pa.Schema) -> list[Column]:
     """Return the columns of a table as statements name them; `id` comes first."""
     found = [Column("id", "int", is_partition=False)]

@@ -65,7 +65,7 @@ class Writer(Expressions):
             self.apart["memory"] = (
                 "DataFusion takes `1 = x AND x = 1` for a contradiction; see `engine/constant_faults.py`"
             )
-        if "NOT IN (SELECT" in sql and " OR " in sql:
+        if all(word in sql for word in ("NOT", " IN (SELECT", " OR ")):
             self.apart["memory"] = "NULLs of an IN subquery, unless the engine knows that the OR is not needed"
         if "count(DISTINCT" in sql and re.search(r"\b(?:min|max)\(", sql):
             self.apart["memory"] = "DataFusion makes groups for it, whose extremes of floats may be none of the data"

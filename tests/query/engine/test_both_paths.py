@@ -3,8 +3,9 @@
 Some tables are read from small objects, some from local copies, some from large objects, and some from all of them.
 Some have archived objects, which are left out.
 Local copies of large objects are whole in some lakes, and by block in others.
-Between two statements, and between the plan of one and its run, partitions are written once more and consolidated. What
-was superseded before a statement was planned is deleted, as the vacuum does.
+Between two statements, and between the plan of one and its run, partitions are written once more with other rows, and
+consolidated: a statement has the rows of its plan, and the next one has the new rows. What was superseded before a
+statement was planned is deleted, as the vacuum does. Some files are overwritten.
 
 `DAGFUSION_STATEMENTS` is how many statements are drawn, `DAGFUSION_SEED` what they are drawn from.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -35,7 +37,7 @@ from dagfusion_query.scan.table_scan import CopyPolicy
 from dagfusion_query.settings import Settings
 from tests.query.engine.consolidating import consolidate
 from tests.query.engine.expressions import Column
-from tests.query.engine.random_tables import Files, columns_of, random_files, whole
+from tests.query.engine.random_tables import Files, columns_of, other_rows, random_files, whole
 from tests.query.engine.statements import Statement, Writer
 
 PER_TABLES = 50
@@ -46,7 +48,7 @@ CONSOLIDATED = float(os.environ.get("DAGFUSION_CONSOLIDATED", "0.6"))  # the sha
 COPIED = 0.5  # the share of lakes whose objects are read from local copies
 BLOCKS_BYTES = (2_000, 1, 20_000)  # of blocks of large objects, in every second lake
 ARCHIVED = 0.3  # the share of lakes that have archived objects, and of objects that are archived in them
-REWRITTEN = 0.1  # the share of statements before which a partition is written once more, and of those during which
+REWRITTEN = 0.2  # the share of statements before which a partition is written once more, and of those during which
 LONG_AGO = dt.datetime(2024, 1, 15, tzinfo=dt.UTC)
 Answer = list[tuple[str, ...]]
 
@@ -61,8 +63,10 @@ class World:
         self.duckdb.execute("SET TimeZone = 'UTC'; SET threads = 1")
         self.negative_zeros = rng.random() < 0.3
         self.files: dict[str, Files] = {}
+        self.paths: dict[str, list[Path]] = {}
         self.is_copied = lake.with_etags = rng.random() < COPIED  # objects without an etag are read in place
         self.columns = {name: self._add(rng, name) for name in NAMES}
+        self.is_changed = dict.fromkeys(NAMES, False)
         self.is_consolidated = rng.random() < CONSOLIDATED
         self.consolidate(rng)
 
@@ -71,13 +75,24 @@ class World:
         for table in [*self.lake.snapshot.tables.values()] if self.is_consolidated else []:
             consolidate(self.lake, table, rng, share=rng.choice([0.7, 1.0]), group_rows=rng.choice([1, 20, 1000]))
 
-    def rewrite(self, rng: Random) -> None:
-        """Write a partition once more with the same rows, and consolidate again now and then."""
+    def rewrite(self, rng: Random, *, may_overwrite: bool = False) -> None:
+        """Write a partition once more with other rows, and consolidate again now and then; see `refresh`."""
         name = rng.choice(NAMES)
-        rows, values = rng.choice(self.files[name])
-        self.lake.write((name,), rows, values)
+        files, paths = self.files[name], self.paths[name]
+        number = rng.randrange(len(files))
+        rows, (_, values) = other_rows(rng, files, number, negative_zeros=self.negative_zeros), files[number]
+        folder = paths[number].parent.name if may_overwrite and rng.random() < 0.5 else None
+        files[number], paths[number] = (rows, values), self.lake.write((name,), rows, values, folder=folder)
+        self.is_changed[name] = True
         if rng.random() < 0.5:
             self.consolidate(rng)
+
+    def refresh(self) -> None:
+        """Give the tables in memory and in DuckDB the rows that were written last."""
+        for name in NAMES:
+            if self.is_changed[name]:
+                self.columns[name] = self._load(name)
+                self.is_changed[name] = False
 
     def vacuum(self) -> None:
         """Delete the objects that the catalog does not name any more."""
@@ -112,19 +127,21 @@ class World:
             work = engine._planners.run(lambda: plan(unreduced))
         return self.spliced(replace(prepared, work=work))
 
-    def _add(self, rng: Random, name: str) -> Any:
+    def _add(self, rng: Random, name: str) -> list[Column]:
         first, *others = random_files(rng, negative_zeros=self.negative_zeros)
         archived = [file for file in others if self.has_archive and rng.random() < ARCHIVED]
         files = self.files[name] = [first, *(file for file in others if not any(file is one for one in archived))]
-        for rows, values in files:
-            self.lake.write((name,), rows, values)
+        self.paths[name] = [self.lake.write((name,), rows, values) for rows, values in files]
         for rows, values in archived:
             self.lake.write((name,), rows, values, modified=LONG_AGO)
+        return self._load(name)
+
+    def _load(self, name: str) -> list[Column]:
         table = next(made for made in self.lake.snapshot.tables.values() if made.name.table == name)
         schema = pa.schema([*table.file_schema, *table.partition_schema])
-        rows = whole(files, pa.schema([pa.field(field.name, field.type) for field in schema]))
+        rows = whole(self.files[name], pa.schema([pa.field(field.name, field.type) for field in schema]))
         _register(self.memory, name, rows)
-        self.duckdb.execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
+        self.duckdb.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM rows")
         return columns_of(schema)
 
 
@@ -153,8 +170,9 @@ def test_every_way_has_one_answer(
     wrong: list[str] = []
     for _ in range(PER_TABLES):
         if rng.random() < REWRITTEN:
-            world.rewrite(rng)
+            world.rewrite(rng, may_overwrite=True)
             world.vacuum()
+        world.refresh()
         statement = Writer(rng, world.columns, negative_zeros=world.negative_zeros).statement()
         meanwhile = partial(world.rewrite, rng) if rng.random() < REWRITTEN else None
         wrong += _differences(world, statement, paths, meanwhile)
@@ -263,5 +281,6 @@ def _cell(value: Any) -> str:
 
 
 def _register(context: SessionContext, name: str, rows: pa.Table) -> None:
+    context.deregister_table(name)
     batches = rows.to_batches() or [pa.RecordBatch.from_pylist([], rows.schema)]
     context.register_record_batches(name, [batches])
