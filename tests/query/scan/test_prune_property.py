@@ -1,7 +1,8 @@
-"""A pruned answer is the unpruned one, whatever the table and the predicate."""
+"""A pruned answer is the unpruned one, whatever the table and the predicate, from small objects and from large ones."""
 
 import datetime as dt
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -10,12 +11,14 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_query.scan import large_objects, splice
+from tests.query.engine.consolidating import consolidate
 from tests.tiers import examples
 
 pytestmark = pytest.mark.slow
-STATE = st.sampled_from(["CA", "NY", "a:b", "..", "100%", "ü/日本", "", "null"]) | st.none()
-DATE = st.dates(dt.date(2024, 1, 1), dt.date(2024, 1, 6)) | st.none()
-SHARD = st.integers(-2, 2) | st.none()
+STATE = st.sampled_from(["CA", "NY", "a:b", "..", "100%", "ü/日本", "", "null"])
+DATE = st.dates(dt.date(2024, 1, 1), dt.date(2024, 1, 6))
+SHARD = st.integers(-2, 2)
 ROWS = st.lists(
     st.tuples(
         st.integers(-5, 5) | st.none(), st.sampled_from(["x", "y", "zz"]) | st.none(), st.floats(-2, 2) | st.none()
@@ -24,7 +27,9 @@ ROWS = st.lists(
 )
 SCHEMA = pa.schema({"n": pa.int64(), "s": pa.string(), "x": pa.float64()})
 PARTITION = {"state": pa.string(), "date": pa.date32(), "shard": pa.int32()}
-PARTITIONS = st.dictionaries(st.tuples(STATE, DATE, SHARD), ROWS, min_size=1, max_size=6)
+KEYS = st.tuples(STATE, DATE, SHARD)
+WITH_NULL = st.tuples(STATE | st.none(), DATE | st.none(), SHARD | st.none())  # tables with NULL are read from files
+PARTITIONS = st.one_of([st.dictionaries(keys, ROWS, min_size=1, max_size=6) for keys in (KEYS, WITH_NULL)])
 
 COLUMNS = {
     "state": st.sampled_from(["'CA'", "'NY'", "'a:b'", "''", "'zz'", "NULL"]),
@@ -80,12 +85,19 @@ AGGREGATES = [
 
 @pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(partitions=PARTITIONS, predicates=st.lists(PREDICATES, min_size=1, max_size=4))
+@given(
+    partitions=PARTITIONS,
+    predicates=st.lists(PREDICATES, min_size=1, max_size=4),
+    seed=st.none() | st.integers(0, 1 << 16),
+)
 def test_pruning_never_changes_an_answer(
     new_lake: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
     partitions: dict[tuple[str | None, dt.date | None, int | None], list[tuple[Any, ...]]],
     predicates: list[str],
+    seed: int | None,
 ) -> None:
+    """With a seed, partitions are in large objects, too."""
     lake, plain = new_lake(), SessionContext()
     whole = []
     for values, rows in partitions.items():
@@ -95,6 +107,13 @@ def test_pruning_never_changes_an_answer(
         for name, scalar in scalars.items():
             table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
         whole.append(table)
+    if seed is not None:
+        for module in (large_objects, splice):
+            monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
+        rng, [table] = Random(seed), lake.snapshot.tables.values()  # noqa: S311
+        count = consolidate(lake, table, rng, share=rng.choice([0.7, 1.0]), group_rows=rng.choice([1, 4, 40]))
+        [scan] = lake.prepare("SELECT n FROM local_default.t").scans
+        assert (scan.large is not None) == (count > 0 and not any(None in values for values in partitions))
     plain.register_record_batches("t", [pa.concat_tables(whole).combine_chunks().to_batches() or [_empty()]])
 
     for predicate in predicates:
