@@ -55,6 +55,19 @@ SECRET_URL: Values = {
     },
     "secretSettings": {"OTEL_EXPORTER_OTLP_HEADERS": {"name": "collector", "key": "headers"}},
 }
+REFERENCES: Values = {
+    **LEAST,
+    "bucket": "lake-uat",
+    "settings": {
+        "DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY": "secretsmanager://store#secret",
+        "DAGFUSION_PROD_EVENT_LOG": "secretsmanager://prod/dagfusion-reader",
+        "DAGFUSION_SPARK_REMOTE": "secretsmanager://prod/spark#url",
+    },
+    "secretSettings": {
+        name: {"name": "b", "key": "c"} for name in ("DAGFUSION_ANONYMOUS", "DAGFUSION_CATALOG_CHECKPOINT")
+    },
+}
+VALUES = {"least": LEAST, "most": MOST, "secret": SECRET_URL, "references": REFERENCES}
 REFUSED: Mapping[str, Values] = {
     "eventLog": {},
     "a password in the URL": {"eventLog": {**LEAST["eventLog"], "url": "postgresql://reader:secret@db/dagster"}},
@@ -69,8 +82,19 @@ REFUSED: Mapping[str, Values] = {
     "a part of the name of a setting": {"settings": {"MY_DAGFUSION_WORKERS": "2"}},
     "the password in the settings": {"settings": {"PGPASSWORD": "secret"}},
     "a key of AWS in the settings": {"settings": {"AWS_SECRET_ACCESS_KEY": "secret"}},
+    "a key of an environment in the settings": {"settings": {"DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY": "secret"}},
+    "a token in the settings": {"settings": {"DAGFUSION_TOKEN": "dft_secret"}},
+    "a password of an environment in the settings": {
+        "settings": {"DAGFUSION_UAT_EVENT_LOG": "postgresql://r:secret@db/d"}
+    },
+    "a token of Spark in the settings": {"settings": {"DAGFUSION_SPARK_REMOTE": "sc://spark:443/;token=secret"}},
     "a header of the collector in the settings": {"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret"}},
     "a variable that another value sets": {"settings": {"DAGFUSION_TOKENS": "secretsmanager://prod/tokens"}},
+    "a variable in both": {
+        "settings": {"DAGFUSION_ANONYMOUS": "never"},
+        "secretSettings": {"DAGFUSION_ANONYMOUS": {"name": "a", "key": "b"}},
+    },
+    "the bucket twice": {"bucket": "one", "settings": {"DAGFUSION_UAT_S3_BUCKET": "other"}},
     "a secret of no name": {"secretSettings": {"OTEL_EXPORTER_OTLP_HEADERS": {"name": "", "key": "headers"}}},
     "tokens by both": {"tokensReference": "secretsmanager://prod/tokens"},
     "tokens by neither": {"tokensSecret": {"name": ""}, "tokensReference": ""},
@@ -87,9 +111,7 @@ def chart(root: Path, processes: None) -> Path:  # noqa: ARG001  # Helm's engine
 
 @pytest.fixture(scope="module")
 def rendered(chart: Path) -> Mapping[str, Documents]:
-    return dict(
-        zip(("least", "most", "secret"), map(documents, answers(chart, [LEAST, MOST, SECRET_URL])), strict=True)
-    )
+    return dict(zip(VALUES, map(documents, answers(chart, [*VALUES.values()])), strict=True))
 
 
 def pod(documents: Documents) -> Mapping[str, Any]:
@@ -104,7 +126,7 @@ def test_what_is_made(rendered: Mapping[str, Documents]) -> None:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("values", ["least", "most", "secret"])
+@pytest.mark.parametrize("values", [*VALUES])
 def test_kubernetes_knows_every_field(rendered: Mapping[str, Documents], values: str, version: str) -> None:
     for document in rendered[values]:
         if document["kind"] == "PodMonitor":  # the operator's
@@ -152,7 +174,7 @@ def test_tokens_by_reference_need_no_volume(rendered: Mapping[str, Documents]) -
     assert tokens == "secretsmanager://prod/dagfusion-tokens"
 
 
-@pytest.mark.parametrize("values", ["least", "most", "secret"])
+@pytest.mark.parametrize("values", [*VALUES])
 def test_no_variable_is_set_twice(rendered: Mapping[str, Documents], values: str) -> None:
     names = [entry["name"] for entry in pod(rendered[values])["containers"][0]["env"]]
     assert len(names) == len({*names})

@@ -8,6 +8,7 @@ import dagster
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,6 +191,52 @@ def test_a_listing_leaves_out_tables_whose_names_begin_alike(monkeypatch: pytest
     )
     assert not list_objects(Client(keys), table, 2).is_complete
     assert list_objects(Client(keys), table, 3).is_complete
+
+
+class Denying:
+    """boto3's client of a role that may list one folder, and read some settings."""
+
+    def __init__(self, folder: str, *, reads: bool) -> None:
+        self.folder, self.reads = folder, reads
+
+    def list_objects_v2(self, *, Prefix: str, **_: Any) -> dict[str, Any]:  # noqa: N803  # as boto3 has them
+        if Prefix != self.folder:
+            raise self._denied()
+        return {"ResponseMetadata": {"HTTPHeaders": {"date": "Mon, 01 Jan 2024 00:00:00 GMT"}}}
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**_: Any) -> dict[str, Any]:
+            if not self.reads:
+                raise self._denied()
+            return {}
+
+        return call
+
+    @staticmethod
+    def _denied() -> ClientError:
+        return ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPHeaders": {}}}, "any")
+
+
+@pytest.mark.parametrize(
+    ("folders", "reads", "problem", "unknown"),
+    [
+        (["a", "mine"], True, None, False),
+        (["mine", "a"], True, None, False),
+        (["a", "b"], True, None, True),
+        ([], True, None, True),
+        ([], False, "AccessDenied", False),
+        (["a"], False, "AccessDenied", False),
+    ],
+)
+def test_a_role_may_list_some_folders_only(
+    folders: list[str],
+    reads: bool,  # noqa: FBT001
+    problem: str | None,
+    unknown: bool,  # noqa: FBT001
+) -> None:
+    found = read_bucket_facts(Denying("mine", reads=reads), "lake", folders)
+    assert found.problem == problem
+    assert ("bucket_unreachable" in found.unknown) is unknown
 
 
 def test_a_server_that_is_behind_is_measured() -> None:

@@ -1,5 +1,6 @@
 """Local copies: whole or not there, bounded, and kept while a run needs them."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.object_cache import eviction
-from dagfusion_query.object_cache.copies import BLOCK_END_BYTES, DIGEST_BYTES, Copies, copy_key
+from dagfusion_query.object_cache.copies import BLOCK_END_BYTES, DIGEST_BYTES, Copies, _locked, copy_key
 from dagfusion_query.object_cache.eviction import Entry
 from tests.tiers import examples
 
@@ -40,7 +41,7 @@ def put_block(copies: Copies, name: str) -> str:
 
 
 def evict(copies: Copies) -> None:
-    with copies._evicting:
+    with copies._evicting, _locked(copies._lock, fcntl.LOCK_EX):  # another object's thread may evict there, too
         copies._eviction.run(copies._eviction.listed(), frozenset(copies._pinned()))
 
 

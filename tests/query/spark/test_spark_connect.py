@@ -185,11 +185,25 @@ def test_a_result_goes_on_in_another_stream() -> None:
 
 
 def test_streams_without_an_end_are_no_result() -> None:
-    with serving(lambda _: iter([batch([1])])) as (spark, statement):
+    with serving(lambda _: iter([batch([1]) + message(13, b"a")])) as (spark, statement):
         spark.rest = [[]] * 1000
         with pytest.raises(RemoteEngineUnavailableError, match="ended the result before its end"):
             taken(batches_of(statement))
         assert spark.rest
+
+
+@pytest.mark.parametrize(
+    ("rows", "reattached"),
+    [
+        (batch([1]) + message(13, b"a"), 1),  # then the server has no result any more
+        (batch([1]), 0),  # the server would begin again, and the row would come twice
+    ],
+)
+def test_a_result_that_cannot_go_on_is_asked_for_once_at_most(rows: bytes, reattached: int) -> None:
+    with serving(lambda _: iter([rows])) as (spark, statement):
+        with pytest.raises(RemoteEngineUnavailableError, match="ended the result before its end"):
+            taken(batches_of(statement))
+        assert [name for name, *_ in spark.calls].count("ReattachExecute") == reattached
 
 
 def test_a_session_that_the_server_ended_is_replaced() -> None:

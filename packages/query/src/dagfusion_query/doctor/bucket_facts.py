@@ -37,6 +37,7 @@ _OPERATIONS = {
 }
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _SUFFIX = ".parquet"
+_TRIED_FOLDERS = 10  # of a bucket
 
 
 @dataclass(frozen=True)
@@ -81,28 +82,42 @@ def s3_client(settings: Settings) -> Any:
     return aws_client("s3", settings.region, endpoint_url=settings.endpoint_url, **keys)
 
 
+def _listed_in_part(client: Any, bucket: str, folders: Sequence[str]) -> tuple[Mapping[str, Any], bool]:
+    """Return the answer of the first folder that may be listed, and True; else that of the last one, and False."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415  # with the client, it is installed
+
+    answer: Mapping[str, Any] = {}
+    for folder in folders[:_TRIED_FOLDERS] or ("",):
+        try:
+            return client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1), True
+        except ClientError as error:
+            if _reason(error) != "AccessDenied":
+                raise
+            answer = error.response
+    return answer, False
+
+
 def read_bucket_facts(
-    client: Any, bucket: str, prefix: str = "", clock: Callable[[], float] = time.time
+    client: Any, bucket: str, folders: Sequence[str] = (), clock: Callable[[], float] = time.time
 ) -> BucketFacts:
     """Return the facts of a bucket; what its user may not ask for is in `unknown`.
 
     Args:
         client: The client of boto3.
         bucket: The name.
-        prefix: What the keys of a table begin with, because a role may be limited to listing folders of tables; empty
-            if none is known.
+        folders: What the keys of tables begin with, because a role may be limited to listing folders of tables.
         clock: The clock of this machine, in seconds since 1970.
     """
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # with the client, it is installed
 
     unknown: dict[str, str] = {}
     try:
-        answer = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        answer, is_listed = _listed_in_part(client, bucket, folders)
     except (ClientError, BotoCoreError) as error:
-        if prefix or not isinstance(error, ClientError) or _reason(error) != "AccessDenied":
-            return BucketFacts(bucket, problem=_reason(error))
-        answer = error.response
-        unknown["bucket_unreachable"] = "list_objects_v2: AccessDenied for the whole bucket, and no table is known"
+        return BucketFacts(bucket, problem=_reason(error))
+    if not is_listed:
+        what = "the folders of its tables" if folders else "the whole bucket, and no table is known"
+        unknown["bucket_unreachable"] = f"list_objects_v2: AccessDenied for {what}"
     skew_s = _skew_s(answer["ResponseMetadata"].get("HTTPHeaders", {}), clock())
     found: dict[str, Mapping[str, Any]] = {}
     for operation, check in _OPERATIONS.items():
@@ -111,6 +126,8 @@ def read_bucket_facts(
         except (ClientError, BotoCoreError) as error:
             if _reason(error) not in _NOT_SET:
                 unknown.setdefault(check, f"{operation}: {_reason(error)}")
+    if not is_listed and not found:
+        return BucketFacts(bucket, problem="AccessDenied")
     if "bucket_without_lifecycle" in unknown:
         unknown["bucket_keeps_parts"] = unknown["bucket_without_lifecycle"]
     rules = found.get("get_bucket_encryption", {}).get("ServerSideEncryptionConfiguration", {}).get("Rules", [])

@@ -110,7 +110,7 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
         except EventLogError as error:
             found.faults.append(unreachable(error, where))
             if config.bucket is not None:
-                _examine_buckets(config, found, {config.bucket: ""}, scope)
+                _examine_buckets(config, found, {config.bucket: []}, scope)
             return found
         found.snapshot = catalog.current()
         found.faults += check_tables(found.snapshot)
@@ -185,18 +185,22 @@ def _examine_database(log: EventLog, found: Diagnosis, where: str, scope: Scope,
         found.faults += check_rights(facts, where)
 
 
-def _buckets(config: EnvironmentConfig, snapshot: Snapshot) -> dict[str, str]:
-    """Return the buckets, each with the folder of a table in it; empty if it has none."""
-    own = {config.bucket: ""} if config.bucket is not None else {}
-    uris = (folder for table in snapshot.tables.values() for folder in folders(table))
-    return own | {store_parts(store_url(uri))[1]: object_path(uri) for uri in uris}
+def _buckets(config: EnvironmentConfig, snapshot: Snapshot) -> dict[str, list[str]]:
+    """Return the buckets, each with the folders of tables in it."""
+    found: dict[str, list[str]] = {config.bucket: []} if config.bucket is not None else {}
+    for table in snapshot.tables.values():
+        for uri in folders(table):
+            found.setdefault(store_parts(store_url(uri))[1], []).append(object_path(uri))
+    return found
 
 
-def _examine_buckets(config: EnvironmentConfig, found: Diagnosis, buckets: Mapping[str, str], scope: Scope) -> set[str]:
+def _examine_buckets(
+    config: EnvironmentConfig, found: Diagnosis, buckets: Mapping[str, Sequence[str]], scope: Scope
+) -> set[str]:
     """Examine buckets, and return those that cannot be listed."""
     lost = set[str]()
-    for bucket, folder in sorted(buckets.items()):
-        facts = read_bucket_facts(s3_client(config.settings), bucket, folder, scope.clock)
+    for bucket, its_folders in sorted(buckets.items()):
+        facts = read_bucket_facts(s3_client(config.settings), bucket, its_folders, scope.clock)
         found.buckets[bucket] = facts
         found.faults += check_clock(facts.skew_s, facts.url)
         if facts.problem is not None:
@@ -204,6 +208,8 @@ def _examine_buckets(config: EnvironmentConfig, found: Diagnosis, buckets: Mappi
         if facts.problem is not None or not config.settings.is_local_stack:
             found.faults += check_bucket(facts, config.settings.region)
             found.unknown += unknown_facts(facts)
+        elif "bucket_unreachable" in facts.unknown:
+            found.unknown += [one for one in unknown_facts(facts) if one.check == "bucket_unreachable"]
     return lost
 
 

@@ -116,7 +116,7 @@ class SparkStatement:
         self._address, self._operation = SparkAddress.read(_url(session)), operation
         self._session, self._sql = session.id, sql
         self._channel = self._connect()
-        self._is_cancelled = False
+        self._is_cancelled = self._is_forgotten = False
         self._call: grpc.Call | None = None
 
     @property
@@ -194,13 +194,18 @@ class SparkStatement:
         self._unary("Config", self._named(4) + message(3, message(1, pairs)), _CONNECT_S)
 
     def _responses(self) -> Iterator[bytes]:
-        """Yield all responses: a server ends a stream after some time or bytes, and goes on when it is asked to."""
-        last, empty, stream = b"", 0, self._execute()
-        while empty < _MOST_EMPTY:
+        """Yield all responses: a server ends a stream after some time or bytes, and goes on when it is asked to.
+
+        After rows without the id of a response it cannot go on: the server would begin again.
+        """
+        last, empty, has_ids, stream = b"", 0, True, self._execute()
+        while has_ids and not self._is_forgotten and empty < _MOST_EMPTY:
             empty += 1
             for response in stream:
                 yield response
-                empty, last = 0, next(iter(children(response, 13)), last)
+                ids = children(response, 13)
+                empty, last = 0, next(iter(ids), last)
+                has_ids = has_ids and bool(ids or not children(response, 2))
                 if _is_last(response):
                     return
             stream = self._reattach(last)
@@ -219,6 +224,7 @@ class SparkStatement:
         except grpc.RpcError as error:
             if _FORGOTTEN.search(str(error.details())) is None:
                 raise
+            self._is_forgotten = True
             _log.warning("the Spark engine has no result of %s: %s", self._operation, error.details())
 
     def _stream(self, method: str, request: bytes) -> Iterator[bytes]:
