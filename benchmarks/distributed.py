@@ -2,7 +2,8 @@
 
     python -m benchmarks.distributed --scale 1       prints a table of times and ratios
 
-The answers are compared first. Then both engines run each statement in turns, so that a busy moment is nobody's alone.
+The answers are compared first. Then both engines run each statement in turns, so that other work on the machine slows
+both alike.
 Each worker of Sail is a process; all processes share the cores of this machine.
 """
 

@@ -109,7 +109,7 @@ def ratios() -> Mapping[str, float]:
         }
         plans[_YARDSTICK] = yardstick()
         times: dict[str, list[float]] = {name: [] for name in plans}
-        for _ in range(_TURNS):  # in turns, so that a busy moment of the machine is nobody's alone
+        for _ in range(_TURNS):  # in turns, so that other work on the machine slows all alike
             for name, plan in plans.items():
                 times[name].append(best_s(plan, _TURN_S))
     best = {name: min(measured) for name, measured in times.items()}

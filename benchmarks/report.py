@@ -120,9 +120,9 @@ def _limit(run: Run) -> str:
     if not body:
         return ""
     text = (
-        "\n\nThe physical limit: whoever knows the keys gets exactly these objects, whole, 64 at a time, and decodes"
-        " the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation). Cold, DagFusion also computes"
-        " the checksum of each object and writes a local copy.\n\n"
+        "\n\nThe physical limit: a program that knows the keys gets exactly these objects, whole, 64 at a time, and"
+        " decodes the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation). Cold, DagFusion also"
+        " computes the checksum of each object and writes a local copy.\n\n"
     )
     return text + table(["query", "", "GET + decode", OURS, "ratio", "what bounds DagFusion"], body)
 

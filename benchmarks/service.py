@@ -167,7 +167,7 @@ def rate_mb_s(transfer: Callable[[], int], times: int = 3) -> float:
 
 
 def in_turns(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median time of each function in seconds, taken in turns, so that a busy moment is nobody's alone."""
+    """Return the median time of each function in seconds, in turns, so that other work slows all alike."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():

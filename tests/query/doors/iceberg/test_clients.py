@@ -21,7 +21,7 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_query.doors.iceberg import storage_credentials
 from tests.doctest.documents import blocks
 from tests.pipeline.written import key_range
-from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of, running
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of, running, write_one_row
 
 HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 BOTH = (False, True)
@@ -161,13 +161,7 @@ def objects(lake: Lake) -> set[str]:
 
 
 def test_what_a_token_may_not_read_does_not_exist(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
-    for asset in (name, f"{name}_secret"):
-
-        @dg.asset(name=asset)
-        def made() -> pl.DataFrame:
-            return pl.DataFrame({"id": [1]})
-
-        lake.materialize(made, flat)
+    write_one_row(lake, flat, name, f"{name}_secret")
     secret = lake.tokens.create(name, [f"uat_default.{name}"])
     try:
         login = {"credential": f"anybody:{secret}", "oauth2-server-uri": f"{lake.url}/v1/oauth/tokens"}

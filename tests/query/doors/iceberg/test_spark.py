@@ -13,7 +13,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from tests.pipeline.written import key_range
-from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, event_of, loaded, rows_of
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, event_of, loaded, rows_of, write_one_row
 from tests.query.doors.iceberg.test_clients import HOSTILE, objects
 from tests.query.spark.spark_runtime import SparkFailure, skip_without
 
@@ -65,13 +65,7 @@ def test_filters(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> 
 
 
 def test_a_token_reads_what_it_may(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
-    for asset in (name, f"{name}_secret"):
-
-        @dg.asset(name=asset)
-        def made() -> pl.DataFrame:
-            return pl.DataFrame({"id": [1]})
-
-        lake.materialize(made, flat)
+    write_one_row(lake, flat, name, f"{name}_secret")
     secret = lake.tokens.create(name, [f"uat_default.{name}"])
     try:
         skip_without(lake.spark).attach("granted", lake.url, token=secret)
