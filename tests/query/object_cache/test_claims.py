@@ -172,6 +172,25 @@ def test_the_claim_of_a_process_that_was_killed_is_free(then: str, folder: Path)
     assert now(folder) is not None
 
 
+def test_a_sweep_leaves_a_claim_that_is_taken_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that the sweep has opened is removed, and another one has its name before the sweep has its lock."""
+    folder.mkdir()
+    (folder / KEY).touch()
+    is_locked, taken = claims._is_locked, list[Claim | None]()
+
+    def replaced(descriptor: int) -> bool:
+        monkeypatch.setattr(claims, "_is_locked", is_locked)
+        (folder / KEY).unlink()
+        taken.append(now(folder))
+        return is_locked(descriptor)
+
+    monkeypatch.setattr(claims, "_is_locked", replaced)
+    Claims(folder)
+    assert len(taken) == 1
+    assert (folder / KEY).exists()
+    assert now(folder) is None
+
+
 @pytest.mark.usefixtures("patient")
 def test_threads_that_take_and_release_are_never_two(folder: Path) -> None:
     """The file of a claim is removed when it is released, also while others open it."""

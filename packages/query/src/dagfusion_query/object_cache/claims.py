@@ -108,7 +108,7 @@ class Claims:
             with suppress(OSError):
                 descriptor = os.open(path, os.O_RDONLY)
                 try:
-                    if _is_locked(descriptor):
+                    if _is_locked(descriptor) and _is_at(path, descriptor):  # it may be another one's by now
                         path.unlink()
                 finally:
                     os.close(descriptor)
