@@ -314,6 +314,8 @@ def _service(run: Run) -> str:
         ["point query", *(heading for title in columns for heading in (title, "more than embedded"))],
         [[name, *(seconds(s) for found in columns.values() for s in _and_added(found, name))] for name in times],
     )
+    if (spent := found.get("service_point_processor_s")) is not None:
+        points += f"\n\n{_processor_time(spent)}"
     if (alone := found.get("service_driver_alone_s")) is not None:
         adbc, pyarrow = seconds(alone["ADBC"]), seconds(alone["pyarrow"])
         points += (
@@ -339,6 +341,15 @@ def _service(run: Run) -> str:
     large = found["service_large_rss_mb"]
     flat = f"It had {large['before']:.0f} MB before the large results and {large['after']:.0f} MB after."
     return f"Clients, doors and workers share the machine's cores.\n\n{points}\n\n{transfers}\n\n{soaked} {flat}"
+
+
+def _processor_time(spent: Mapping[str, Mapping[str, float]]) -> str:
+    """Show what a door's time consists of: its processes wait for each other, so that their times add up."""
+    names = ["client", "service", "workers"]
+    body = [
+        [door, *(seconds(times[name]) for name in names), seconds(sum(times.values()))] for door, times in spent.items()
+    ]
+    return table(["processor time of a point query", *names, "together"], body)
 
 
 def _and_added(times: Mapping[str, float], name: str) -> tuple[float, float | None]:

@@ -177,6 +177,25 @@ def in_turns(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict
     return {name: statistics.median(measured) for name, measured in times.items()}
 
 
+def processor_time(
+    functions: Mapping[str, Callable[[], object]], server: Server, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Return the processor time of a call of each function, in seconds, by process: the client's, the service's, ..."""
+    processes = {"client": [psutil.Process()], "service": [server.process], "workers": server.process.children()}
+    found = dict[str, dict[str, float]]()
+    for name, function in functions.items():
+        before = {process: _seconds(those) for process, those in processes.items()}
+        for _ in range(rounds):
+            function()
+        found[name] = {process: (_seconds(those) - before[process]) / rounds for process, those in processes.items()}
+    return found
+
+
+def _seconds(processes: Sequence[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes]
+    return float(sum(one.user + one.system for one in times))
+
+
 class Soak(TypedDict):
     """What many clients met at once."""
 

@@ -72,6 +72,7 @@ def test_what_door_and_worker_add_to_a_point_query(
             "Flight SQL, ADBC, cursor kept": adbc_again,
         }
         findings["service_point_s"] = service.in_turns(doors, ROUNDS)
+        findings["service_point_processor_s"] = service.processor_time(doors, server, ROUNDS)
         with service.beside_dagster(data.home, data.place.variables):
             findings["service_point_beside_dagster_s"] = service.in_turns(doors, ROUNDS)
         with (

@@ -137,6 +137,22 @@ def test_the_committed_report_is_made_of_the_committed_measurements(root: Path) 
     assert report.markdown(run) == (root / "benchmarks/report/report.md").read_text()
 
 
+def test_the_report_says_which_process_a_door_takes_its_time_in() -> None:
+    soak = {"clients": 2, "seconds": 1.0, "answers": {"200": 9}, "p50_ms": 1.0, "p99_ms": 2.0}
+    soak |= {"rss_first_mb": 1.0, "rss_peak_mb": 2.0}
+    spent = {"HTTP, raw": {"client": 0.0004, "service": 0.0012, "workers": 0.0031}}
+    found = document(
+        service_point_s={"embedded": 0.004, "HTTP, raw": 0.005},
+        service_point_processor_s=spent,
+        service_rate_mb_s={"HTTP": 700.0},
+        service_large_rss_mb={"before": 1.0, "after": 2.0},
+        service_soak=soak,
+    )
+    text = report.markdown(report.read(found))
+    assert "| HTTP, raw | 5.0 ms | 1.0 ms |" in text
+    assert "| HTTP, raw | 0.4 ms | 1.2 ms | 3.1 ms | 4.7 ms |" in text
+
+
 def test_sections_without_measurements_are_left_out() -> None:
     text = report.markdown(report.read(document()))
     assert "A million partitions" not in text
@@ -160,6 +176,7 @@ def test_times_have_two_digits(value: float, text: str) -> None:
     assert report.seconds(value) == text
 
 
+@pytest.mark.usefixtures("processes")  # matplotlib lists the fonts once
 def test_plots_are_small_pictures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib comes with the group `bench`")
     run = report.read(document())
