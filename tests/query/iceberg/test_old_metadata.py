@@ -13,9 +13,11 @@ from obstore.store import LocalStore
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import ObjectStore
+from dagfusion_query.catalog.model import layouts_of
+from dagfusion_query.catalog.past_tables import as_past
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
-from tests.query.iceberg.reading import Part, data_files, folded, publish, with_older
+from tests.query.iceberg.reading import Part, data_files, folded, only, publish, with_older
 from tests.tiers import examples
 
 KINDS = {"state": "string"}
@@ -45,6 +47,18 @@ class History:
                 os.utime(path, (at_s, at_s))
                 self._times[path] = at_s
         self.versions.append((published, len(parts)))
+
+    def write_past(self, parts: list[Part], hour: float) -> Published:
+        """Write a past state, which a statement reads in some hour."""
+        publisher = Publisher(f"file://{self.folder}", Settings())
+        then = as_past(folded(parts, KINDS))
+        table = only(then)
+        published = publisher.publish_as_of(table, layouts_of(table, then.asset_states[table.asset_key]))
+        publisher.close()
+        for path in self.files() - self._times.keys():
+            os.utime(path, (self.at(hour), self.at(hour)))
+            self._times[path] = self.at(hour)
+        return published
 
     def files(self) -> set[Path]:
         return {path for path in self.folder.rglob("*") if path.is_file()}
@@ -115,6 +129,30 @@ def test_all_documents_of_the_last_version_stay(tmp_path: Path) -> None:
     assert {path.name for path in history.vacuum(9)}.isdisjoint(
         {alone.uri.rpartition("/")[2], both.uri.rpartition("/")[2]}
     )
+
+
+def test_a_past_state_stays_for_a_while_and_changes_nothing_else(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.write([part(1), part(2)], first=7)
+    past = history.write_past([part(1)], 3)
+    history.write([part(3)], first=9)  # in hour 1
+    for path in history.files():
+        if path.name in history.versions[1][0].uri or path.stat().st_mtime == history.at(1):
+            os.utime(path, (history.at(6), history.at(6)))
+    current, newest = (published for published, _ in history.versions)
+    history.vacuum(3)
+    assert [len(data_files(one)) for one in (past, current, newest)] == [1, 2, 1]
+    left = {path.name for path in history.vacuum(4)}
+    assert past.uri.rpartition("/")[2] not in left
+    assert [len(data_files(one)) for one in (current, newest)] == [2, 1]  # the first was replaced in hour 6, not 3
+
+
+def test_a_folder_with_past_states_only_becomes_empty(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    past = history.write_past([part(1)], 3)
+    history.vacuum(3)
+    assert len(data_files(past)) == 1
+    assert history.vacuum(4) == set()
 
 
 def test_one_that_is_written_again_in_the_meantime_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

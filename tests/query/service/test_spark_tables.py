@@ -2,21 +2,26 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from dagfusion_contract.iceberg_names import metadata_of_version
+from dagfusion_contract.iceberg_names import is_past_metadata, metadata_of_version
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL, Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.model import Snapshot, layouts_of
+from dagfusion_query.catalog.past_tables import PastTable, as_past
 from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import EngineChoiceError, UnknownTableError
+from dagfusion_query.event_log.event_log_interface import Moment
 from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.service.past_finder import FoundPast
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
@@ -53,7 +58,8 @@ def tables(
 )
 def test_a_query_chooses_else_the_service(default: str, chosen: EngineChoice | None, expected: EngineChoice) -> None:
     found = tables(engine=default)
-    assert found.choice(Query("SELECT 1", engine=chosen), Mode.run) is expected
+    for as_of in (None, AsOf(1)):
+        assert found.choice(Query("SELECT 1", engine=chosen, as_of=as_of), Mode.run) is expected
     for mode in (Mode.describe, Mode.explain):
         assert found.choice(Query("SELECT 1", engine=chosen), mode) is local
 
@@ -65,19 +71,13 @@ def test_a_service_without_a_server_refuses_only_spark() -> None:
         found.choice(Query("SELECT 1", engine=spark), Mode.run)
 
 
-def test_the_past_is_read_here() -> None:
-    assert tables().choice(Query("SELECT 1", engine=auto, as_of=AsOf(1)), Mode.run) is local
-    with pytest.raises(EngineChoiceError, match="remove as_of"):
-        tables().choice(Query("SELECT 1", engine=spark, as_of=AsOf(1)), Mode.run)
-
-
 def planned(names: Sequence[str] | None, size_bytes: int = 0) -> Planned:
     scans = [ScanStats(name, 1, 1, size_bytes, size_bytes) for name in names or ()]
     return Planned(planning_s=0.0, generations={}, cached=False, scans=scans, path="splice", tables=names)
 
 
 def pins(found: SparkTables, choice: EngineChoice, plan: Planned, grants: Grants = ALL) -> Mapping[str, str] | None:
-    run = asyncio.run(found.run(choice, plan, {"uat": environment("uat", snapshot())}, grants))
+    run = asyncio.run(found.run(choice, plan, {"uat": environment("uat", snapshot())}, None, grants))
     return None if run is None else run.pins
 
 
@@ -135,5 +135,32 @@ def test_a_table_with_a_column_that_iceberg_has_not(publisher: Publisher) -> Non
     states = {"uat": environment("uat", Snapshot(1, "uat", folded.tables, MappingProxyType({}), folded.asset_states))}
     found, plan = tables(publishers={"uat": publisher}, spark_auto_bytes=1), planned(["uat_silver.orders"], 10)
     with pytest.raises(EngineChoiceError, match="because Iceberg has no column h "):
-        asyncio.run(found.run(spark, plan, states, ALL))
-    assert asyncio.run(found.run(auto, plan, states, ALL)) is None
+        asyncio.run(found.run(spark, plan, states, None, ALL))
+    assert asyncio.run(found.run(auto, plan, states, None, ALL)) is None
+
+
+def test_the_versions_of_the_past(publisher: Publisher) -> None:
+    then = as_past(replace(snapshot(), generation=2))
+    moments = [
+        PastTable(table, Moment(2, 0), layouts_of(table, then.asset_states[table.asset_key]))
+        for table in then.tables.values()
+    ]
+    found = FoundPast([("uat", past) for past in moments], ExitStack())
+    plan, current = planned(["uat_silver.orders"], 10), {"uat": environment("uat", EMPTY)}
+    made = tables(publishers={"uat": publisher})
+    versions = []
+    for _ in range(2):
+        run = asyncio.run(made.run(spark, plan, current, found, ALL))
+        assert run is not None
+        versions.append(run.pins["uat_silver.orders"])
+    assert versions[0] == versions[1]
+    read = publisher.read(TableName("uat_silver", "orders"), versions[0])
+    assert read is not None
+    assert is_past_metadata(read[0].rpartition("/")[2])
+    for name, granted in (
+        ("uat_silver.none", ALL),
+        ("uat_silver.seen", ALL),
+        ("uat_silver.orders", Grants(frozenset())),
+    ):
+        with pytest.raises(UnknownTableError):
+            asyncio.run(made.run(spark, planned([name]), current, found, granted))

@@ -5,17 +5,22 @@ from decimal import Decimal
 from typing import Any
 
 from dagfusion_query import Connection
+from dagfusion_query.as_of import Given
 
 
-def rows(connection: Connection, sql: str, engine: str, params: Any = None) -> list[tuple[Any, ...]]:
-    result = connection.sql(sql, params, engine=engine)
+def rows(
+    connection: Connection, sql: str, engine: str, params: Any = None, as_of: Given | None = None
+) -> list[tuple[Any, ...]]:
+    result = connection.sql(sql, params, engine=engine, as_of=as_of)
     table = result.to_arrow()
     assert (result.stats.path == "spark") == (engine == "spark")
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-def same(connection: Connection, sql: str, params: Any = None, *, is_ordered: bool = False) -> list[tuple[Any, ...]]:
-    here, there = (rows(connection, sql, engine, params) for engine in ("local", "spark"))
+def same(
+    connection: Connection, sql: str, params: Any = None, *, is_ordered: bool = False, as_of: Given | None = None
+) -> list[tuple[Any, ...]]:
+    here, there = (rows(connection, sql, engine, params, as_of) for engine in ("local", "spark"))
     if not is_ordered:
         here, there = sorted(here, key=key), sorted(there, key=key)
     for row, other in zip(here, there, strict=True):

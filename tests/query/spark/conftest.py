@@ -21,7 +21,7 @@ from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 from tests.query.server.process import Server, served
-from tests.query.spark import spark_runtime, tpch
+from tests.query.spark import past, spark_runtime, tpch
 from tests.query.spark.sail import Cluster, free_port, running
 from tests.query.spark.spark_runtime import RUNTIME, SparkServer
 from tests.query.spark.statements import ROWS
@@ -113,6 +113,7 @@ def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:
         for number, place in enumerate(["x", None]):
             record = {"dagfusion/file": dg.MetadataValue.json(_written(s3, f"nulls-{number}", place))}
             instance.report_runless_asset_event(dg.AssetMaterialization("nulls", partition=str(place), metadata=record))
+        past.materialize(writer)
         published = {VIEW_ENTRY: dg.MetadataValue.json(view_entry(VIEW))}
         instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "totals"], metadata=published))
     return queries

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,8 @@ from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
     RemoteEngineError,
+    RemovedObjectError,
+    ReplacedObjectError,
     UnknownTableError,
 )
 from tests.query.spark import tpch
@@ -165,6 +167,56 @@ def test_every_door_can_choose(spark_lake: SparkLake, heavy: None) -> None:  # n
         latest = client.get("/v1/queries").json()["queries"][0]
         assert latest["stats"]["path"] == "spark"
         assert client.post("/v1/sql", json={**body, "engine": "duckdb"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("sql", "counts"),
+    [
+        ("SELECT * FROM uat_default.kept", [2, 3, 2]),
+        ("SELECT count(*) AS c, sum(n) AS s, min(place) AS p FROM uat_default.kept WHERE place <> 'a'", [1, 1, 1]),
+        ("SELECT a.n, b.n AS m FROM uat_default.kept a JOIN uat_default.places b ON a.n = b.n", [1, 2, 2]),
+    ],
+)
+def test_the_past_has_the_rows_of_a_worker(
+    connection: Connection,
+    sql: str,
+    counts: Sequence[int],
+    heavy: None,  # noqa: ARG001
+) -> None:
+    events = [one.event_id for one in connection.history("uat_default.kept")]
+    assert [len(same(connection, sql, as_of=event)) for event in events] == counts
+    assert len(same(connection, sql)) == counts[0]
+
+
+def test_a_table_that_was_wiped_has_a_past(spark_lake: SparkLake, connection: Connection, heavy: None) -> None:  # noqa: ARG001
+    with connect(spark_lake.server.flight_url) as flight:
+        *_, first = flight.history("uat_default.wiped")
+        sql = "SELECT n FROM uat_default.wiped WHERE place = $1"
+        assert same(flight, sql, ["b"], as_of=first.event_id) == [(10,)]
+        assert same(connection, sql, ["a"], as_of=first.at) == [(1,)]
+        with pytest.raises(UnknownTableError, match=r"no table uat_default\.wiped"):
+            flight.sql(sql, ["b"], engine="spark").to_arrow()
+    with connect(spark_lake.server.url, token=spark_lake.token) as hidden, pytest.raises(UnknownTableError):
+        hidden.sql(sql, ["b"], engine="spark", as_of=first.event_id).to_arrow()
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"), [("stable", ReplacedObjectError), ("removed", RemovedObjectError), ("wiped", UnknownTableError)]
+)
+def test_a_past_that_is_gone_is_the_workers_error(
+    connection: Connection,
+    table: str,
+    kind: type[QueryError],
+    heavy: None,  # noqa: ARG001
+) -> None:
+    *_, first = connection.history(f"uat_default.{table}")
+    as_of = 1 if kind is UnknownTableError else first.event_id
+    errors = []
+    for engine in ("local", "spark"):
+        with pytest.raises(kind) as raised:
+            connection.sql(f"SELECT * FROM uat_default.{table}", engine=engine, as_of=as_of).to_arrow()
+        errors.append(str(raised.value))
+    assert errors[0] == errors[1]
 
 
 def test_a_cancellation_reaches_the_cluster(spark_lake: SparkLake, connection: Connection, heavy: None) -> None:  # noqa: ARG001

@@ -21,8 +21,10 @@ from dagfusion_query.errors import (
     QueryError,
     RemoteEngineError,
     RemoteEngineUnavailableError,
+    RemovedObjectError,
     SettingsError,
     StaleObjectError,
+    StoreUnavailableError,
 )
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
@@ -273,6 +275,27 @@ def test_no_row_is_the_last_if_the_objects_changed() -> None:
         for _ in range(2):
             with pytest.raises(StaleObjectError):
                 batches.next()
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind"),
+    [
+        (StaleObjectError("an object is gone"), StaleObjectError),
+        (RemovedObjectError("the object was removed"), RemovedObjectError),
+        (StoreUnavailableError("no store"), RemoteEngineError),
+    ],
+)
+def test_the_object_that_the_server_did_not_find_is_named(problem: QueryError, kind: type[QueryError]) -> None:
+    def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield batch([1])
+        context.abort(grpc.StatusCode.INTERNAL, "404 not found")
+
+    def check() -> float:
+        raise problem
+
+    with serving(fail) as (_, statement), pytest.raises(QueryError) as raised:
+        taken(batches_of(statement, check))
+    assert type(raised.value) is kind
 
 
 def test_a_cancelled_statement_ends_for_whoever_waits() -> None:

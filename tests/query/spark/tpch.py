@@ -26,17 +26,22 @@ class Writer:
         instance: Gets the events.
         hive: Writes partitioned assets.
         flat: Writes the others.
+        of_runs: Writes partitioned assets, and leaves the objects of earlier runs.
     """
 
     instance: dg.DagsterInstance
     hive: PartitionedS3ParquetIOManager
     flat: S3ParquetIOManager
+    of_runs: PartitionedS3ParquetIOManager
 
     @classmethod
     def over(cls, instance: dg.DagsterInstance, store: Mapping[str, Any]) -> "Writer":
-        return cls(instance, PartitionedS3ParquetIOManager(**store), S3ParquetIOManager(**store))
+        hive = (PartitionedS3ParquetIOManager(**store, file_naming=naming) for naming in ("stable", "per_run"))
+        return cls(instance, next(hive), S3ParquetIOManager(**store), next(hive))
 
-    def materialize(self, name: str, frame: pl.DataFrame, column: str | None = None) -> None:
+    def materialize(
+        self, name: str, frame: pl.DataFrame, column: str | None = None, *, keeps_past: bool = False
+    ) -> None:
         """Write a frame, partitioned by a column if one is named."""
         keys = [] if column is None else sorted(frame[column].unique().to_list())
         partitions = dg.StaticPartitionsDefinition(keys) if keys else None
@@ -45,7 +50,7 @@ class Writer:
         def made() -> pl.DataFrame:
             return frame
 
-        manager = self.hive if keys else self.flat
+        manager = self.flat if not keys else self.of_runs if keeps_past else self.hive
         tags = key_range(keys[0], keys[-1]) if keys else {}
         dg.materialize([made], instance=self.instance, resources={"io_manager": manager}, tags=tags)
 

@@ -11,6 +11,7 @@ _NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
 _LARGE = re.compile(rb"\n((?:s3|file)://[^\n]+)\n")
 _SUFFIX = ".metadata.json"
 _METADATA = re.compile(f"(\\d+)-{_DIGEST}\\.metadata\\.json")
+_PAST = re.compile(f"\\d+-{_DIGEST}-past\\.metadata\\.json")
 
 
 def manifest_name(digest: str) -> str:
@@ -26,6 +27,21 @@ def manifest_list_name(digest: str) -> str:
 def metadata_name(sequence: int, digest: str) -> str:
     """Return the name of the `metadata.json` of a table as of an event."""
     return f"{sequence}-{digest}.metadata.json"
+
+
+def past_metadata_name(sequence: int, digest: str) -> str:
+    """Return the name of the `metadata.json` of a table as of a past event, which a statement reads."""
+    return f"{sequence}-{digest}-past{_SUFFIX}"
+
+
+def is_past_metadata(name: str) -> bool:
+    """Return True for a name of `past_metadata_name`.
+
+    Example:
+        >>> is_past_metadata(past_metadata_name(7, "0" * 32)), is_past_metadata(metadata_name(7, "0" * 32))
+        (True, False)
+    """
+    return _PAST.fullmatch(name) is not None
 
 
 def event_of_metadata(name: str) -> int | None:
@@ -52,12 +68,12 @@ def version_of_metadata(uri: str) -> str:
 def metadata_of_version(version: str) -> str | None:
     """Return the name of the `metadata.json` of a version; None if the text is no version."""
     name = f"{version}{_SUFFIX}"
-    return None if event_of_metadata(name) is None else name
+    return name if _is_metadata(name) else None
 
 
 def is_iceberg_object(name: str) -> bool:
     """Return True for a name of this module."""
-    return event_of_metadata(name) is not None or _NAMED.fullmatch(name.encode()) is not None
+    return _is_metadata(name) or _NAMED.fullmatch(name.encode()) is not None
 
 
 def large_objects_text(uris: Iterable[str]) -> str:
@@ -83,3 +99,7 @@ def named_objects(content: bytes) -> set[str]:
         {'00000000000000000000000000000000-list.avro'}
     """
     return {found.decode() for found in _NAMED.findall(content)}
+
+
+def _is_metadata(name: str) -> bool:
+    return event_of_metadata(name) is not None or is_past_metadata(name)

@@ -3,13 +3,20 @@
 The query service writes a version of a table's metadata when a client asks for it. A version is needed until that of
 another event is written, and for a while after that, because clients still read it. The version of an event may have
 several documents, with and without older snapshots, and any may be given to clients. Versions share manifests.
+A document of the past, which one statement reads, is needed for a while after it was written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby, zip_longest
 
-from dagfusion_contract.iceberg_names import event_of_metadata, is_iceberg_object, named_large_objects, named_objects
+from dagfusion_contract.iceberg_names import (
+    event_of_metadata,
+    is_iceberg_object,
+    is_past_metadata,
+    named_large_objects,
+    named_objects,
+)
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
@@ -78,7 +85,7 @@ def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: date
     """Yield the objects of one table; none if a version that is needed cannot be read."""
     by_name = {_name(stored): stored for stored in objects}
     read = _read_needed(store, by_name, since)
-    if read is None or not read[0]:
+    if read is None or not (read[0] or any(map(is_past_metadata, by_name))):
         return
     for name, stored in by_name.items():
         if is_iceberg_object(name) and name not in read[0] and stored.modified < since:
@@ -114,7 +121,8 @@ def _needed(by_name: Mapping[str, StoredObject], since: datetime) -> set[str]:
     versions = [(event, [stored for _, stored in some]) for event, some in groupby(found, key=lambda one: one[0])]
     highest = max((event for event, _ in versions), default=0)
     replaced = [documents[0].modified for _, documents in versions[1:]]
-    return {
+    past = {name for name, stored in by_name.items() if is_past_metadata(name) and stored.modified >= since}
+    return past | {
         _name(stored)
         for (event, documents), replaced_at in zip_longest(versions, replaced)
         for stored in documents

@@ -4,6 +4,7 @@ import base64
 import gzip
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -68,15 +69,21 @@ def environments(tmp_path: Path) -> list[EnvironmentConfig]:
 
 
 @pytest.fixture
-def client(tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig]) -> Iterator[httpx.Client]:
+def service() -> FakeService:
     down = EnvironmentUnavailableError("environment prod cannot be read now")
-    service = FakeService(
+    return FakeService(
         {
             "uat": environment("uat", snapshot()),
             "prod": environment("prod", Snapshot(0, "prod"), down),
             "dev": environment("dev", snapshot()),
         }
     )
+
+
+@pytest.fixture
+def client(
+    tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig], service: FakeService
+) -> Iterator[httpx.Client]:
     config = Config(ServiceSettings(), tuple(environments), tmp_path)
     routes = IcebergRoutes(service, config, tokens)
     with (
@@ -135,6 +142,21 @@ def test_a_version_of_a_table_stays_after_the_next_one(client: httpx.Client, tok
     refused(client.get(path.format(f"@{version}", "none")), 404, "NoSuchTableException")
     headers = {"Authorization": f"Bearer {tokens.create('ann', ['uat_gold.sales'])}"}
     refused(client.get(path.format(f"@{version}", "orders"), headers=headers), 404, "NoSuchTableException")
+
+
+def test_a_version_of_a_table_that_was_wiped(client: httpx.Client, tokens: Tokens, service: FakeService) -> None:
+    path = "/iceberg/v1/namespaces/uat_silver{}/tables/orders"
+    current = client.get(path.format("")).json()
+    version = current["metadata-location"].rpartition("/")[2].removesuffix(".metadata.json")
+    service.catalog["uat"] = environment("uat", replace(snapshot(), tables=MappingProxyType({})))
+    refused(client.get(path.format("")), 404, "NoSuchTableException")
+    assert client.get(path.format(f"@{version}")).json() == current
+    assert client.get(f"/iceberg/v1/namespaces/uat_silver@{version}").status_code == 200
+    refused(client.get("/iceberg/v1/namespaces/uat_silver"), 404, "NoSuchNamespaceException")
+    headers = {"Authorization": f"Bearer {tokens.create('ann', ['uat_gold.sales', 'uat_silver.returns'])}"}
+    refused(client.get(path.format(f"@{version}"), headers=headers), 404, "NoSuchTableException")
+    nested = f"/iceberg/v1/namespaces/uat_gold@{version}/tables/..%2Fuat_silver%2Forders"
+    assert client.get(nested, headers=headers).status_code == 404
 
 
 def test_tables(client: httpx.Client) -> None:

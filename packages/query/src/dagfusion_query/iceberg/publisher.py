@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TypeVar
 
-from dagfusion_contract.iceberg_names import metadata_name, metadata_of_version
+from dagfusion_contract.iceberg_names import metadata_name, metadata_of_version, past_metadata_name
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_query.access.grants import Grants
@@ -83,6 +83,7 @@ class _TableMetadata:
         children: The snapshots that were written last with their parents, by the ids of both.
         named_s: The monotonic clock when metadata with these manifests was written.
         recent: The latest versions.
+        as_of: The past states that statements read last, with the monotonic clock when their metadata was written.
         view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
     """
 
@@ -95,6 +96,7 @@ class _TableMetadata:
     children: OrderedDict[tuple[int, int], WrittenSnapshot] = field(default_factory=OrderedDict)
     named_s: float = float("-inf")
     recent: tuple[Published, ...] = ()
+    as_of: OrderedDict[int, tuple[Published, float]] = field(default_factory=OrderedDict)
     view: str = ""
 
     @property
@@ -149,7 +151,7 @@ class Publisher:
         entry = self._metadata_of(table.name)
         with entry.lock:
             if not entry.recent or entry.recent[-1].table is not table:
-                written = self._written(entry, table, iceberg_schema(table, layouts))
+                written = self._written(entry, table, _with_columns(table, iceberg_schema(table, layouts)))
                 entry.recent = (*entry.recent[1 - _RECENT :], written)
             return entry.recent[-1]
 
@@ -191,6 +193,35 @@ class Publisher:
         with entry.lock:
             entry.past = manifests
             return self._note(entry, written, past)
+
+    def publish_as_of(self, past: Table, layouts: Sequence[Layout]) -> Published:
+        """Return the metadata of a past state as a table of its own, for a statement that begins now.
+
+        What it names stays for half an hour at least. Its files are those that runs wrote, because the vacuum may have
+        deleted large objects.
+
+        Args:
+            past: The table as of an event; asked for again soon, it is not looked at again.
+            layouts: The layouts of its files.
+
+        Raises:
+            UnsupportedTypeError: Iceberg has none of the table's columns.
+            StoreUnavailableError: The metadata cannot be written.
+        """
+        entry, key = self._metadata_of(past.name), past.as_of or 0
+        with entry.lock:
+            kept, written_s = entry.as_of.get(key, (None, 0.0))
+            if kept is not None and kept.table is past and time.monotonic() - written_s < _SURELY_KEPT_S:
+                return kept
+        schema = _with_columns(past, iceberg_schema(past, layouts))
+        manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
+        now, metadata = time.monotonic(), encode_metadata(past, written)
+        uri = self._writer.put(past.name, past_metadata_name(written.version.sequence, digest(metadata)), metadata)
+        published = Published(uri, metadata, written, past)
+        with entry.lock:
+            entry.past = manifests
+            _keep_last(entry.as_of, key, (published, now))
+        return published
 
     def child(self, name: TableName, parent: PastState, snapshot: WrittenSnapshot) -> WrittenSnapshot | None:
         """Return a snapshot of a table with this parent, if this service has written it as such."""
@@ -273,9 +304,6 @@ class Publisher:
             return self._tables.setdefault(name, _TableMetadata())
 
     def _written(self, entry: _TableMetadata, table: Table, schema: IcebergSchema) -> Published:
-        if not schema.columns and not schema.partition:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
-            raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
         self._forget_deleted(entry, table.name)
         is_consolidated = self._is_consolidated(table.name)
         manifests, written = self._writer.write(entry.known, table, schema, is_consolidated=is_consolidated)
@@ -295,7 +323,7 @@ class Publisher:
 
         The vacuum may delete what no metadata of another service names, from an hour after this service named it.
         """
-        if not entry.manifests or time.monotonic() - entry.named_s < _SURELY_KEPT_S:
+        if not entry.known or time.monotonic() - entry.named_s < _SURELY_KEPT_S:
             return
         names = self._writer.names(name)
         entry.forget(lambda uri: uri.rpartition("/")[2] not in names)
@@ -322,6 +350,18 @@ def open_publishers(config: Config) -> dict[str, Publisher]:
         for one in config.environments
         if one.iceberg_metadata
     }
+
+
+def _with_columns(table: Table, schema: IcebergSchema) -> IcebergSchema:
+    """Return the columns of a table.
+
+    Raises:
+        UnsupportedTypeError: Iceberg has none of them.
+    """
+    if schema.columns or schema.partition:
+        return schema
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
+    raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
 
 
 def _pair(parent: PastState, snapshot: WrittenSnapshot) -> tuple[int, int]:

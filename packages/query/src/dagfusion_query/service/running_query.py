@@ -260,7 +260,7 @@ class ActiveQuery:
         planned = await self._on_worker(
             lambda: self._statement(states, Mode.describe, choice=choice), self._receive_plan
         )
-        finding = self._shared.spark.run(choice, planned, states, self._caller.grants)
+        finding = self._shared.spark.run(choice, planned, states, self._past, self._caller.grants)
         found: SparkRun | None = await self._interruptible(finding)
         if self._error is not None:
             raise self._error

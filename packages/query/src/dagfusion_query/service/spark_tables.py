@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from dagfusion_contract.iceberg_names import version_of_metadata
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import Layout
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, layouts_of
@@ -23,7 +24,8 @@ from dagfusion_query.errors import (
     UnsupportedTypeError,
 )
 from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
-from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.service.past_finder import FoundPast
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.sql_text import parse_table
@@ -62,36 +64,35 @@ class SparkTables:
         """Return the engine that was chosen; `local` for what is only planned.
 
         Raises:
-            EngineChoiceError: Spark was chosen, and there is none, or not for the past.
+            EngineChoiceError: Spark was chosen, and there is no server.
         """
         chosen = query.engine or EngineChoice(self._settings.engine)
         if mode is not Mode.run or chosen is EngineChoice.local:
             return EngineChoice.local
-        is_forced = chosen is EngineChoice.spark
         if self._server is None:
-            if is_forced:
+            if chosen is EngineChoice.spark:
                 raise EngineChoiceError(
                     'engine="spark" needs a Spark Connect server: set DAGFUSION_SPARK_REMOTE of the service, or use '
                     'engine="local"'
                 )
             return EngineChoice.local
-        if query.as_of is not None:
-            if is_forced:
-                raise EngineChoiceError(
-                    'engine="spark" reads the current tables only: remove as_of, or use engine="local"'
-                )
-            return EngineChoice.local
         return chosen
 
     async def run(
-        self, choice: EngineChoice, planned: Planned, states: Mapping[str, EnvironmentState], grants: Grants
+        self,
+        choice: EngineChoice,
+        planned: Planned,
+        states: Mapping[str, EnvironmentState],
+        past: FoundPast | None,
+        grants: Grants,
     ) -> SparkRun | None:
         """Return how Spark runs a statement, over pinned versions of its tables; None for one that a worker runs.
 
         Args:
             choice: `spark` or `auto`.
-            planned: What a worker says of the statement, over `states`.
+            planned: What a worker says of the statement, over `states` or `past`.
             states: The catalogs.
+            past: The tables of a statement as of the past; None for one over the current tables.
             grants: The caller's.
 
         Raises:
@@ -104,7 +105,7 @@ class SparkTables:
         if choice is EngineChoice.auto and size_bytes < self._settings.spark_auto_bytes:
             return None
         try:
-            pins = {name: await self._pin(parse_table(name), states, grants) for name in planned.tables}
+            pins = {name: await self._pin(parse_table(name), states, past, grants) for name in planned.tables}
         except (EngineChoiceError, StoreUnavailableError):
             if choice is EngineChoice.spark:
                 raise
@@ -146,22 +147,32 @@ class SparkTables:
         finally:
             statement.close()
 
-    async def _pin(self, name: TableName, states: Mapping[str, EnvironmentState], grants: Grants) -> str:
+    async def _pin(
+        self, name: TableName, states: Mapping[str, EnvironmentState], past: FoundPast | None, grants: Grants
+    ) -> str:
+        if past is not None:
+            return await self._pin_past(name, past, grants)
         for environment, state in states.items():
             table = state.snapshot.tables.get(name)
             if table is not None and table.view is None and grants.allow(environment, name):
-                published = await self._published(environment, state, table)
-                return version_of_metadata(published.uri)
+                layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
+                return await self._published(environment, table, layouts)
         raise UnknownTableError(f"table {name} is not there any more: run the statement again")
 
-    async def _published(self, environment: str, state: EnvironmentState, table: Table) -> Published:
+    async def _pin_past(self, name: TableName, past: FoundPast, grants: Grants) -> str:
+        for environment, one in past.tables:
+            if one.table.name == name and one.table.view is None and grants.allow(environment, name):
+                return await self._published(environment, one.table, one.layouts)
+        raise UnknownTableError(f"table {name} is not there any more as of the past: run the statement again")
+
+    async def _published(self, environment: str, table: Table, layouts: Sequence[Layout]) -> str:
+        """Return the version of a table's metadata, after it was written."""
         publisher = self._publishers.get(environment)
         if publisher is None:
             raise EngineChoiceError(
                 f"the Spark engine reads tables as Iceberg, and environment {environment} has no folder for metadata: "
                 'set DAGFUSION_ICEBERG_METADATA of the service, or use engine="local"'
             )
-        layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
         # Without a column, `*` and a name that is in an outer query, too, mean other columns there.
         left_out = (await asyncio.to_thread(iceberg_schema, table, layouts)).left_out
         if left_out:
@@ -172,6 +183,7 @@ class SparkTables:
             )
         try:
             async with self._publishing:
-                return await asyncio.to_thread(publisher.publish, table, layouts)
+                publish = publisher.publish if table.as_of is None else publisher.publish_as_of
+                return version_of_metadata((await asyncio.to_thread(publish, table, layouts)).uri)
         except UnsupportedTypeError as error:
             raise EngineChoiceError(f'{error}: use engine="local"') from error

@@ -9,7 +9,13 @@ from contextlib import suppress
 import pyarrow as pa
 import pyarrow.types as pt
 
-from dagfusion_query.errors import QueryCancelledError, QueryError, RemoteEngineError
+from dagfusion_query.errors import (
+    QueryCancelledError,
+    QueryError,
+    RemoteEngineError,
+    RemoteEngineUnavailableError,
+    StoreUnavailableError,
+)
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.spark import SPARK
@@ -112,13 +118,24 @@ class SparkBatches:
             if last is not None:
                 self._put(None)
         except RemoteEngineError as error:
-            self._put(type(error)(without_pins(str(error), self._pins)))
+            self._put(self._reason(error))
         except QueryError as error:
             self._put(error)
         except BaseException as error:  # noqa: BLE001  # the statement's thread waits for something
             self._put(RemoteEngineError(f"{self._statement.server} cannot be read: {error!r}"))
         finally:
             self._statement.close()
+
+    def _reason(self, error: RemoteEngineError) -> QueryError:
+        """Return the error of an object that the server cannot have read, if there is one; else the server's."""
+        if not isinstance(error, RemoteEngineUnavailableError) and not self._is_cancelled.is_set():
+            try:
+                self.check()
+            except StoreUnavailableError:
+                pass  # the server's error says more
+            except QueryError as stale:
+                return stale
+        return type(error)(without_pins(str(error), self._pins))
 
     def _put(self, received: pa.RecordBatch | QueryError | None) -> None:
         """Hand something over, unless the statement is cancelled: then a caller that waits gets an error."""

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, layouts_of
@@ -144,7 +145,10 @@ class IcebergRoutes:
     async def namespace(self, request: Request) -> Response:
         """Return a namespace."""
         name = request.path_params["namespace"]
-        self._visible.check_namespace(caller_of(request), name.partition(PIN)[0])
+        schema, pin, _ = name.partition(PIN)
+        known = self._visible.past_and_present(caller_of(request)) if pin else ()
+        if all(one.schema != schema for one, _ in known):
+            self._visible.check_namespace(caller_of(request), schema)
         return _found(request, {"namespace": [name], "properties": {}})
 
     async def tables(self, request: Request) -> Response:
@@ -183,13 +187,19 @@ class IcebergRoutes:
         return _document(loaded, {"ETag": tag})
 
     async def _pinned(self, request: Request) -> Response:
-        """Return a version of a table that the caller may read."""
+        """Return a version of a table that the caller may read, also of one that is not in the catalog any more."""
         schema, _, version = request.path_params["namespace"].partition(PIN)
-        state, table = self._visible.find(caller_of(request), schema, request.path_params["table"])
-        found = await asyncio.to_thread(self._publishers[state.name].read, table.name, version)
-        if found is None:
-            raise MissingError(f"there is no version {version[:100]} of table {table.name}", "NoSuchTableException")
-        storage = await self._storage(request, state, table)
+        name = TableName(schema, request.path_params["table"])
+        for state in [one for known, one in self._visible.past_and_present(caller_of(request)) if known == name]:
+            found = await asyncio.to_thread(self._publishers[state.name].read, name, version)
+            if found is not None:
+                break
+        else:
+            raise MissingError(
+                f"there is no version {version[:100]} of table {str(name)[:200]}", "NoSuchTableException"
+            )
+        table = state.snapshot.tables.get(name)
+        storage = NO_ACCESS if table is None else await self._storage(request, state, table)
         loaded = {"metadata-location": found[0], "metadata": orjson.Fragment(found[1]), "config": storage.config}
         places = {"storage-credentials": storage.documents} if storage.places else {}
         return _found(request, loaded | places)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dagfusion_contract.naming import TableName
+from dagfusion_contract.naming import TableName, table_name
 from dagfusion_query.access.authentication import ANONYMOUS
 from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
@@ -79,6 +79,14 @@ class VisibleTables:
             QueryError: The table has an error, or its environment cannot be read now.
         """
         return self._find(caller, TableName(namespace, table), "table")
+
+    def past_and_present(self, caller: Caller) -> Iterator[tuple[TableName, EnvironmentState]]:
+        """Yield the names that the caller may read of all tables that there are or were, as long as their assets."""
+        for state in self._states(caller):
+            for key in state.snapshot.asset_states:
+                name = table_name(state.snapshot.environment, key)
+                if caller.grants.allow(state.name, name):
+                    yield name, state
 
     def find_view(self, caller: Caller, namespace: str, view: str) -> tuple[EnvironmentState, Table, PublishedView]:
         """Return a view; raises as `find`."""
