@@ -1,11 +1,11 @@
 """Build a release: the wheels with their bills of materials and checksums, and the container images.
 
-    uv run --group release python scripts/release.py wheels dist
+    uv run --group release python scripts/release.py wheels dist --url https://host.example/owner/project
     uv run python scripts/release.py images --prefix registry.example/dagfusion --push
 
 A bill of materials (CycloneDX, JSON) names what the wheel needs with all of its extras, at the pins of
-`constraints.txt`, for the Python that runs this script. What it writes follows from the commit alone: the same commit
-gives the same bytes.
+`constraints.txt`, for the Python that runs this script. Wheels are built from the files of the commit, whatever was
+changed since: the same commit and address give the same bytes.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -22,9 +23,9 @@ from email.parser import HeaderParser
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
-CONSTRAINTS = ROOT / "constraints.txt"
 CHECKSUMS = "SHA256SUMS"
 PYTHON_IMAGE = "python:3.13.18-slim"
 # The name of each image below the prefix, its Dockerfile, and its build arguments.
@@ -60,37 +61,68 @@ class Wheel(NamedTuple):
         return f"{self.name}{extras} @ {self.path.resolve().as_uri()}"
 
 
-def build_wheels(folder: Path) -> list[Wheel]:
-    """Build the wheel of each package into an empty folder.
+def public_address(text: str) -> str:
+    """Return the address of the repository without a slash at its end.
 
     Raises:
-        SystemExit: The folder has files, which the release would contain, too.
+        argparse.ArgumentTypeError: It is no address that a link can be made from.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise SystemExit(f"{folder} must be empty, because all of it is the release: name another folder, or empty it")
-    _run(["uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", str(folder)])
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or not parts.path.strip("/") or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address such as https://host.example/owner/project")
+    return text.rstrip("/")
+
+
+def project_urls(address: str, commit: str) -> dict[str, str]:
+    """Return the links of a wheel by their labels: those that package indexes show with a picture of their own."""
+    return {
+        "Source": address,
+        "Documentation": f"{address}/tree/{commit}/docs",
+        "Changelog": f"{address}/blob/HEAD/CHANGELOG.md",
+        "Issues": f"{address}/issues",
+    }
+
+
+def export(repository: Path, folder: Path) -> None:
+    """Write the files of the repository's commit into a folder, without what was changed or added since."""
+    with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+        _run(["git", "archive", f"--output={archive.name}", "HEAD"], repository)
+        with tarfile.open(archive.name) as files:
+            files.extractall(folder, filter="data")
+
+
+def add_urls(source: Path, urls: Mapping[str, str]) -> None:
+    """Add links to the metadata of each package of exported files."""
+    table = "".join(f"{label} = {json.dumps(url)}\n" for label, url in urls.items())
+    for project in source.glob("packages/*/pyproject.toml"):
+        project.write_text(f"{project.read_text()}\n[project.urls]\n{table}")
+
+
+def build_wheels(source: Path, folder: Path) -> list[Wheel]:
+    """Build the wheel of each package of exported files."""
+    _run(["uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", str(folder.resolve())], source)
     (folder / ".gitignore").unlink(missing_ok=True)  # uv makes one
     return [Wheel.read(path) for path in sorted(folder.glob("*.whl"))]
 
 
-def bill_of_materials(wheel: Wheel, wheels: Sequence[Wheel]) -> str:
+def bill_of_materials(source: Path, wheel: Wheel, wheels: Sequence[Wheel]) -> str:
     """Return the bill of materials of a wheel: CycloneDX 1.6 in JSON.
 
     Args:
+        source: The files that the wheels were built from.
         wheel: The wheel.
         wheels: All wheels of the release, which may need each other.
     """
     with tempfile.TemporaryDirectory() as folder:
         python, pins = Path(folder, "venv/bin/python"), Path(folder, "pins.txt")
-        pins.write_text(
-            "".join([CONSTRAINTS.read_text(), *(f"{one.name} @ {one.path.resolve().as_uri()}\n" for one in wheels)])
-        )
+        own = "".join(f"{one.name} @ {one.path.resolve().as_uri()}\n" for one in wheels)
+        pins.write_text((source / "constraints.txt").read_text() + own)
         _run(["uv", "venv", "--quiet", "--python", sys.executable, str(python.parents[1])])
         _run(["uv", "pip", "install", "--quiet", f"--python={python}", f"--constraints={pins}", wheel.requirement])
         for local in python.parents[1].rglob("dagfusion*.dist-info/direct_url.json"):
             local.unlink()  # it has a path of this machine
         tool = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--no-validate"]
-        project = f"--pyproject={ROOT / 'packages' / wheel.name.removeprefix('dagfusion-') / 'pyproject.toml'}"
+        project = f"--pyproject={source / 'packages' / wheel.name.removeprefix('dagfusion-') / 'pyproject.toml'}"
         document = json.loads(_run([*tool, "--mc-type=library", project, str(python)]))
         for component in document["components"]:
             if "licenses" not in component and (licence := _licence(python, component["name"])):
@@ -113,13 +145,30 @@ def check_bill(text: str) -> None:
         raise SystemExit(f"the bill of materials is not valid: {error}")
 
 
-def write_wheels(folder: Path) -> None:
-    """Write the wheels, `NAME-VERSION.cdx.json` beside each, and `SHA256SUMS`, which `sha256sum --check` reads."""
-    wheels = build_wheels(folder)
-    for wheel in wheels:
-        bill = bill_of_materials(wheel, wheels)
-        check_bill(bill)
-        (folder / f"{wheel.name}-{wheel.version}.cdx.json").write_text(bill)
+def write_wheels(folder: Path, address: str | None) -> None:
+    """Write the wheels, `NAME-VERSION.cdx.json` beside each, and `SHA256SUMS`, which `sha256sum --check` reads.
+
+    Args:
+        folder: An empty or new folder.
+        address: The public address of the repository, or None for wheels without links.
+
+    Raises:
+        SystemExit: The folder has files, which the release would contain, too.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise SystemExit(f"{folder} must be empty, because all of it is the release: name another folder, or empty it")
+    if _run(["git", "status", "--porcelain"]):
+        print("the wheels are those of the last commit: what is not committed is left out", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        export(ROOT, source)
+        if address is not None:
+            add_urls(source, project_urls(address, _run(["git", "rev-parse", "HEAD"]).strip()))
+        wheels = build_wheels(source, folder)
+        for wheel in wheels:
+            bill = bill_of_materials(source, wheel, wheels)
+            check_bill(bill)
+            (folder / f"{wheel.name}-{wheel.version}.cdx.json").write_text(bill)
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
     (folder / CHECKSUMS).write_text("".join(sums))
 
@@ -147,20 +196,30 @@ def image_commands(
     return [*builds, *pushes] if push else builds
 
 
-def main() -> None:
-    """Build what the arguments name."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     wheels = parts.add_parser("wheels", help="wheels, bills of materials and checksums")
     wheels.add_argument("folder", type=Path, help="an empty or new folder")
+    links = wheels.add_mutually_exclusive_group(required=True)  # a wheel that was published cannot be changed
+    links.add_argument(
+        "--url", type=public_address, help="of the repository: the wheels link to its documents, changes and issues"
+    )
+    links.add_argument("--no-urls", action="store_true", help="the wheels link to nothing")
     images = parts.add_parser("images", help="the container images")
     images.add_argument("--prefix", default="dagfusion", help="of their names, such as registry.example/dagfusion")
     images.add_argument("--python-image", default=PYTHON_IMAGE, help="their base (%(default)s)")
     images.add_argument("--push", action="store_true", help="push them after all of them are built")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Build what the arguments name."""
+    given = arguments().parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = _run(["git", "log", "-1", "--format=%ct"]).strip()
     if given.part == "wheels":
-        write_wheels(given.folder)
+        write_wheels(given.folder, given.url)
         return
     revision = _run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]).strip()
     for command in image_commands(given.prefix, revision, given.python_image, push=given.push):
@@ -176,9 +235,9 @@ def _licence(python: Path, name: str) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
-def _run(command: Sequence[str]) -> str:
-    """Run a command in the root of the repository, and return what it prints."""
-    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)  # noqa: S603 - ours
+def _run(command: Sequence[str], folder: Path = ROOT) -> str:
+    """Run a command in a folder, and return what it prints."""
+    done = subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, check=True)  # noqa: S603 - ours
     return done.stdout
 
 

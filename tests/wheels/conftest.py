@@ -1,5 +1,6 @@
 """The wheels, and fresh environments to install them in, away from the sources."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.release import add_urls, build_wheels, project_urls
+
+URLS = project_urls("https://host.example/owner/project", "c0ffee")
 Run = Callable[..., str]
 
 
@@ -33,11 +37,23 @@ def run(processes: None) -> Run:  # noqa: ARG001  # it starts some
 
 
 @pytest.fixture(scope="session")
-def wheels(run: Run, root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def release_source(run: Run, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that a release of the checkout is built from, with what is not committed yet."""
+    folder = tmp_path_factory.mktemp("source")
+    names = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], root).split("\0")
+    for name in filter(None, names):
+        if (root / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, folder / name)
+    add_urls(folder, URLS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheels(release_source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel of each package, by the package's import name."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(["uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", folder], root)
-    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
+    built = build_wheels(release_source, tmp_path_factory.mktemp("dist"))
+    return {wheel.path.name.partition("-")[0]: wheel.path for wheel in built}
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The wheels hold what they should, and work where nothing but their requirements is installed."""
 
 import datetime as dt
+import email
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -43,11 +44,31 @@ def test_a_wheel_holds_its_sources_and_nothing_else(wheels: Mapping[str, Path], 
     with zipfile.ZipFile(wheels[package]) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
         licences = [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
-        metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     assert f"{package}/py.typed" in held
     assert held == expected
     assert len(licences) == 1
-    assert "file://" not in metadata
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_wheel_describes_itself_and_links_to_the_repository(
+    wheels: Mapping[str, Path], root: Path, package: str
+) -> None:
+    with zipfile.ZipFile(wheels[package]) as wheel:
+        [name] = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(wheel.read(name))
+    assert metadata.get_all("Project-URL") == [
+        "Source, https://host.example/owner/project",
+        "Documentation, https://host.example/owner/project/tree/c0ffee/docs",
+        "Changelog, https://host.example/owner/project/blob/HEAD/CHANGELOG.md",
+        "Issues, https://host.example/owner/project/issues",
+    ]
+    readme = root / "packages" / package.removeprefix("dagfusion_") / "README.md"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload() == readme.read_text()
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert {"Typing :: Typed", "Programming Language :: Python :: 3.13"} <= {*metadata.get_all("Classifier", [])}
+    assert "file://" not in metadata.as_string()
 
 
 def test_there_is_a_wheel_of_each_package_and_no_other(wheels: Mapping[str, Path]) -> None:
