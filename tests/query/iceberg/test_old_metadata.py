@@ -1,5 +1,6 @@
 """The vacuum of Iceberg metadata: it deletes old versions, and nothing that a version in the retention needs."""
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,23 @@ def test_old_versions_go(tmp_path: Path) -> None:
     left = history.vacuum(5)
     assert len(left) == 4
     assert other in left
+
+
+def test_files_of_refused_writes_go(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.write([part(1)])
+    ((published, _),) = history.versions
+    [folder] = {path.parent for path in history.files()}
+    properties = json.loads(published.metadata)["properties"]
+    assert {properties[f"write.{kind}.path"] for kind in ("data", "metadata")} == {f"file://{folder}/refused"}
+    names = ("refused/0.parquet", "refused/state=CA/1.parquet", "refused/state=CA/2.parquet", "other/3.parquet")
+    files = [*(folder / name for name in names), folder.parent / "refused" / "4.parquet"]  # the last: of a table
+    for number, path in enumerate(files):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("rows")
+        os.utime(path, (history.at(number % 3), history.at(number % 3)))
+    assert set(files) - history.vacuum(2) == set(files[:2])
+    assert len(data_files(published)) == 1
 
 
 def test_all_documents_of_the_last_version_stay(tmp_path: Path) -> None:

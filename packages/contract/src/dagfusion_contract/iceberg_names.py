@@ -10,6 +10,8 @@ _DIGEST = "[0-9a-f]{32}"
 _NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
 _LARGE = re.compile(rb"\n((?:s3|file)://[^\n]+)\n")
 _SUFFIX = ".metadata.json"
+REFUSED = "refused"  # the folder in a table's folder in which engines leave files of writes that are refused
+_REFUSED_DEPTH = 4  # parts: schema, table, REFUSED, name
 _METADATA = re.compile(f"(\\d+)-{_DIGEST}\\.metadata\\.json")
 _PAST = re.compile(f"\\d+-{_DIGEST}-past\\.metadata\\.json")
 
@@ -74,6 +76,19 @@ def metadata_of_version(version: str) -> str | None:
 def is_iceberg_object(name: str) -> bool:
     """Return True for a name of this module."""
     return _is_metadata(name) or _NAMED.fullmatch(name.encode()) is not None
+
+
+def is_refused_object(key: str, folder: str) -> bool:
+    """Return True for the key of an object of a refused write, below the folder of all metadata.
+
+    Example:
+        >>> is_refused_object("_iceberg/a/b/refused/x=1/0.parquet", "_iceberg")
+        True
+        >>> is_refused_object("_iceberg/a/refused/1.metadata.json", "_iceberg")  # of a table of this name
+        False
+    """
+    parts = key.removeprefix(f"{folder}/").split("/")
+    return len(parts) >= _REFUSED_DEPTH and parts[2] == REFUSED
 
 
 def large_objects_text(uris: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from dagfusion_contract.iceberg_names import (
     event_of_metadata,
     is_iceberg_object,
     is_past_metadata,
+    is_refused_object,
     named_large_objects,
     named_objects,
 )
@@ -24,7 +25,7 @@ _READS = 16  # at a time
 
 
 def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) -> list[StoredObject]:
-    """Return the objects below the folder of metadata that no version has needed since then.
+    """Return the objects below the folder of metadata that no version has needed since then, or that were refused.
 
     Args:
         store: The client of the bucket.
@@ -36,7 +37,7 @@ def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) ->
         StoreError: The store did not answer.
     """
     folder = _folder(store, folder_uri)
-    found = [stored for table in _tables(store, folder) for stored in _superseded(store, table, since)]
+    found = [stored for table in _tables(store, folder) for stored in _superseded(store, folder, table, since)]
     # One that was written again in the meantime is needed again.
     now = {stored.key: stored.modified for stored in store.list_objects(folder)} if found else {}
     return [stored for stored in found if now.get(stored.key) == stored.modified]
@@ -81,8 +82,13 @@ def _tables(store: ObjectStore, folder: str) -> Iterator[list[StoredObject]]:
         yield list(table)
 
 
-def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: datetime) -> Iterator[StoredObject]:
-    """Yield the objects of one table; none if a version that is needed cannot be read."""
+def _superseded(
+    store: ObjectStore, folder: str, objects: Sequence[StoredObject], since: datetime
+) -> Iterator[StoredObject]:
+    """Yield the objects of one folder; none of a table's if a version that is needed cannot be read."""
+    if is_refused_object(objects[0].key, folder):
+        yield from (stored for stored in objects if stored.modified < since)
+        return
     by_name = {_name(stored): stored for stored in objects}
     read = _read_needed(store, by_name, since)
     if read is None or not (read[0] or any(map(is_past_metadata, by_name))):

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pyarrow.compute as pc
 
+from dagfusion_contract.iceberg_names import REFUSED
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import PublishedView, Table, common_location
 from dagfusion_query.iceberg.iceberg_schema import LARGE_SPEC_ID, SCHEMA_ID, SPEC_ID, IcebergColumn, IcebergSchema
@@ -267,7 +268,7 @@ _BUCKET = 2  # s3: and the empty part before the bucket
 
 def _properties(table: Table, snapshots: Sequence[WrittenSnapshot]) -> Mapping[str, Any]:
     names: Names | None = snapshots[-1].schema.name_mapping
-    refused = f"{snapshots[-1].list_uri.rpartition('/')[0]}/refused"
+    refused = f"{snapshots[-1].list_uri.rpartition('/')[0]}/{REFUSED}"
     for one in snapshots:
         names = _merged(one.schema.name_mapping, names or ())
     properties = {
