@@ -33,6 +33,7 @@ from dagfusion_query.spark.spark_connect import SparkAddress, SparkSession, Spar
 from dagfusion_query.wire import children, message, uint
 from dagfusion_query.worker.messages import SparkRun
 from dagfusion_query.worker.messages import SparkServer as SparkEngine
+from tests.waiting import eventually
 
 OPERATION = "00000000-0000-0000-0000-000000000001"
 SCHEMA = pa.schema({"n": pa.int64()})
@@ -214,9 +215,36 @@ def test_a_session_that_the_server_ended_is_replaced() -> None:
         assert not statement.interrupt()
         assert statement.interrupt()
         assert taken(batches_of(statement)) == [1]
+        assert eventually(lambda: spark.calls[-1][0] == "ReleaseSession")
         sessions = [(name, children(request, 1)[0].decode()) for name, request, _ in spark.calls]
         names = ("Interrupt", "Interrupt", "Config", "ExecutePlan", "ReleaseExecute", "ReleaseSession")
         assert sessions == [("Interrupt", "s"), *((name, OPERATION) for name in names)]
+
+
+def test_a_session_of_a_statement_that_fails_is_released() -> None:
+    def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield batch([1])
+        context.abort(grpc.StatusCode.INTERNAL, "no")
+
+    with serving(fail) as (spark, statement):
+        spark.ended = {"s"}
+        with pytest.raises(RemoteEngineError):
+            taken(batches_of(statement))
+        assert eventually(lambda: spark.calls[-1][0] == "ReleaseSession")
+        assert children(spark.request("ReleaseSession"), 1) == [OPERATION.encode()]
+
+
+def test_too_few_task_slots_are_named() -> None:
+    def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from ()
+        context.abort(
+            grpc.StatusCode.INTERNAL,
+            "internal error: task region requires 700 worker task slots, but the configured maximum is 512 given a "
+            "maximum of 2 workers with 256 task slots per worker",
+        )
+
+    with serving(fail) as (_, statement), pytest.raises(RemoteEngineError, match=r"needs 700 task slots .* has 512:"):
+        taken(batches_of(statement))
 
 
 def test_what_the_text_relies_on_is_configured() -> None:

@@ -34,6 +34,7 @@ _CLIENT = b"dagfusion"
 _MESSAGE_BYTES = 256 << 20
 _CALL_S = 10.0  # of a call that runs nothing
 _CONNECT_S = 10.0
+_RELEASE_S = 2.0
 _SHOWN = 2_000  # characters of an error
 # What the text that is sent relies on, whatever the server's configuration is. ANSI: an error where a value cannot be
 # cast or a divisor is zero, as here, in place of NULL. Without a loss of precision, decimals keep their digits as here.
@@ -50,6 +51,7 @@ _CONFIGURATION = {
 _MOST_EMPTY = 100  # streams in a row that end without a response: Spark ends each after two minutes
 _SESSION_ENDED = "INVALID_HANDLE.SESSION"
 _FORGOTTEN = re.compile(r"operation not found|INVALID_HANDLE", re.IGNORECASE)  # Sail, Spark
+_NO_SLOTS = re.compile(r"task region requires (\d+) worker task slots, but the configured maximum is (\d+)")  # Sail
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -116,7 +118,7 @@ class SparkStatement:
         self._address, self._operation = SparkAddress.read(_url(session)), operation
         self._session, self._sql = session.id, sql
         self._channel = self._connect()
-        self._is_cancelled = self._is_forgotten = False
+        self._is_cancelled = self._is_forgotten = self._has_own_session = False
         self._call: grpc.Call | None = None
 
     @property
@@ -163,7 +165,11 @@ class SparkStatement:
             return self._in_session(self._interrupt)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and a session that only this statement has."""
+        if self._has_own_session:
+            self._has_own_session = False
+            with suppress(grpc.RpcError):  # it forgets it by itself after a while
+                self._unary("ReleaseSession", self._named(3), _RELEASE_S)
         self._channel.close()
 
     def _connect(self) -> grpc.Channel:
@@ -179,7 +185,7 @@ class SparkStatement:
         except grpc.RpcError as error:
             if _SESSION_ENDED not in str(error.details()):
                 raise
-        self._session = self._operation
+        self._session, self._has_own_session = self._operation, True
         return call()
 
     def _interrupt(self) -> bool:
@@ -239,8 +245,6 @@ class SparkStatement:
         request = self._named(4) + message(3, self._operation.encode()) + message(5, b"")
         with suppress(grpc.RpcError):  # it forgets it by itself after a while
             self._unary("ReleaseExecute", request, _CALL_S)
-            if self._session == self._operation:
-                self._unary("ReleaseSession", self._named(3), _CALL_S)
 
     def _named(self, client: int) -> bytes:
         """Return the fields that all requests have; `client` is the number of the client's name."""
@@ -261,6 +265,12 @@ class SparkStatement:
         try:
             yield
         except grpc.RpcError as error:
+            if (slots := _NO_SLOTS.search(str(error.details()))) is not None:
+                raise RemoteEngineError(
+                    f"{self.server} needs {slots[1]} task slots for the statement and has {slots[2]}: a partition that "
+                    "is read takes one; read fewer partitions, consolidate the tables and let the Iceberg catalog name "
+                    'the large objects (DAGFUSION_ICEBERG_CONSOLIDATED), or use engine="local"'
+                ) from error
             reference = secrets.token_hex(4)
             text = str(error.details() or "")[:_SHOWN]
             _log.warning("error %s of the Spark engine at %s: %s", reference, self._address.target, text)
