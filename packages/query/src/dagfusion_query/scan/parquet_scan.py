@@ -68,7 +68,8 @@ class Breadth(NamedTuple):
 
     def spliced(self, planned: int, files: int, size_bytes: int) -> int:
         """Return the number of file groups of a scan that the physical plan has `planned` of."""
-        if planned < self.partitions:
+        # Nothing in a plan of one partition merges several.
+        if planned < self.partitions or planned == 1:
             return planned
         in_window = self.window_bytes * files // max(size_bytes, 1)
         return max(planned, min(files, self.concurrency, in_window))
