@@ -26,7 +26,7 @@ from dagfusion_query.engine.object_requests import Missing
 from dagfusion_query.engine.stored_objects import StoredObject
 from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.scan.table_scan import CopiedPart
+from dagfusion_query.scan.copied_objects import CopiedPart
 from dagfusion_query.settings import Settings
 
 ORGS = ("Silver", "TaxID", "orgs")

@@ -25,15 +25,16 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from datafusion import SessionContext
 
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.session import new_context
-from dagfusion_query.scan import large_objects, splice, table_scan
+from dagfusion_query.scan import copied_objects, large_objects, splice
+from dagfusion_query.scan.copied_objects import CopyPolicy
 from dagfusion_query.scan.splice import NotSpliceable, Spliced
 from dagfusion_query.scan.stage import stage
-from dagfusion_query.scan.table_scan import CopyPolicy
 from dagfusion_query.settings import Settings
 from tests.query.engine.consolidating import consolidate
 from tests.query.engine.expressions import Column
@@ -47,6 +48,7 @@ NAMES = ("t", "u")
 CONSOLIDATED = float(os.environ.get("DAGFUSION_CONSOLIDATED", "0.6"))  # the share of lakes with large objects
 COPIED = 0.5  # the share of lakes whose objects are read from local copies
 BLOCKS_BYTES = (2_000, 1, 20_000)  # of blocks of large objects, in every second lake
+SOME_BYTES = (2_500, 1 << 20)  # some objects are larger, or none
 ARCHIVED = 0.3  # the share of lakes that have archived objects, and of objects that are archived in them
 REWRITTEN = 0.2  # the share of statements before which a partition is written once more, and of those during which
 LONG_AGO = dt.datetime(2024, 1, 15, tzinfo=dt.UTC)
@@ -156,16 +158,18 @@ def test_every_way_has_one_answer(
     for module in (large_objects, splice):
         monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
     # Also of local files.
-    monkeypatch.setattr(CopyPolicy, "_takes", lambda _, files, *__: files["etag"].null_count == 0)
+    monkeypatch.setattr(CopyPolicy, "_can_copy", lambda _, files: pc.is_valid(files["etag"]))
+    monkeypatch.setattr(CopyPolicy, "_takes_all", lambda _, files, *__: files["etag"].null_count == 0)
     rng = Random(f"{SEED} {number}")  # noqa: S311
     is_by_block = number % 2 == 1
     if is_by_block:
-        monkeypatch.setattr(table_scan, "COPIED_BYTES", 1)
+        monkeypatch.setattr(copied_objects, "COPIED_BYTES", 1)
         monkeypatch.setattr(large_objects, "BLOCK_BYTES", BLOCKS_BYTES[number // 2 % len(BLOCKS_BYTES)])
     has_archive = rng.random() < ARCHIVED
     archive = {"DAGFUSION_ARCHIVED_AFTER_DAYS": "90"} if has_archive else {}
-    blocks = {"DAGFUSION_OBJECT_CACHE_OBJECT_BYTES": "1"} if is_by_block else {}
-    world = World(rng, new_lake(settings=blocks | archive), has_archive=has_archive)
+    largest = {"DAGFUSION_OBJECT_CACHE_OBJECT_BYTES": str(rng.choice([1, *SOME_BYTES] if is_by_block else SOME_BYTES))}
+    threads = {"DAGFUSION_PARALLELISM": str(rng.choice([1, 4]))}  # one plan partition has plans of its own
+    world = World(rng, new_lake(settings=largest | archive | threads), has_archive=has_archive)
     request.addfinalizer(world.duckdb.close)
     wrong: list[str] = []
     for _ in range(PER_TABLES):
@@ -188,7 +192,7 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
     if counted["statements"] >= 300:
         assert all(counted[name] for name in ("by splice", "by catalog", "by staged", "staged", "memory", "duckdb"))
         assert counted["large"]
-        assert counted["copied"]
+        assert 0 < counted["in place, too"] < counted["copied"]
         assert counted["refused"] * 20 <= counted["statements"]
     if counted["statements"] >= 3_000:
         assert counted["left out"]
@@ -216,6 +220,7 @@ def _differences(
         paths["mixed"] += any(len(scan.parts) > 1 for scan in prepared.scans)
         copied = prepared.work.copied if isinstance(prepared.work, Spliced) else []
         paths["copied"] += bool(copied)
+        paths["in place, too"] += any(not scan.is_large for scan in prepared.work.in_place) if copied else 0
         paths["blocks"] += any(part.is_block for scan in copied for part in scan.parts)
         if meanwhile is not None:
             meanwhile()

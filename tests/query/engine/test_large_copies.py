@@ -26,7 +26,7 @@ from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.object_cache import parquet_blocks
 from dagfusion_query.object_cache.copies import Copies, CopyUse
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
-from dagfusion_query.scan import large_objects, parquet_scan, table_scan
+from dagfusion_query.scan import copied_objects, large_objects, parquet_scan
 from tests.e2e.wire import Recorded
 from tests.query.engine.stored_lake import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
 
@@ -104,7 +104,7 @@ class TestBlocks:
 
     @pytest.fixture(autouse=True)
     def bounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(table_scan, "COPIED_BYTES", OBJECT_BYTES)
+        monkeypatch.setattr(copied_objects, "COPIED_BYTES", OBJECT_BYTES)
         monkeypatch.setattr(large_objects, "BLOCK_BYTES", BLOCK_BYTES)
 
     @pytest.fixture

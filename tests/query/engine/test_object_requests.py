@@ -107,6 +107,51 @@ def test_a_staged_statement_counts_each_copy_once(stored: Callable[..., StoredLa
         assert batches.copies == expected
 
 
+class TestOneLargerObject:
+    """An object that is read in place keeps no other one from being copied."""
+
+    @pytest.fixture
+    def lake(self, stored: Callable[..., StoredLake]) -> StoredLake:
+        lake = stored(object_cache_object_bytes=20_000)
+        for number in range(5):
+            lake.put(str(number), numbers(number))
+        lake.put("large", numbers(0, 10_000))
+        return lake
+
+    def test_others_are_copied(self, lake: StoredLake, wire: Recorded) -> None:
+        expected = [{"n": sum(range(10_000)) + sum(sum(range(n, n + 10)) for n in range(5))}]
+        assert lake.rows(SUM) == expected
+        wire.requests.clear()
+        assert lake.rows(SUM) == expected
+        assert wire.requests
+        assert all("p%3Dlarge/" in request or "p=large/" in request for request in wire.requests)
+        wire.requests.clear()
+        assert len(lake.rows(f"SELECT p, x + 0 FROM {T} WHERE p < 'a'")) == 50
+        assert wire.requests == []
+
+    @pytest.mark.parametrize("name", ["3", "large"])
+    def test_each_is_compared_with_its_event(self, lake: StoredLake, name: str) -> None:
+        event = lake.put(name, numbers(7, 10_000 if name == "large" else 10), logged=False)
+        with pytest.raises(StaleObjectError, match=rf"p={name}/data.parquet .* has changed since its event"):
+            lake.rows(SUM)
+        lake.fold([event])
+        assert len(lake.rows(f"SELECT x + 0 FROM {T}")) == 10_050
+
+    def test_a_join_reads_copies_and_objects_in_place(self, lake: StoredLake) -> None:
+        sql = f"SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 0 = b.x + 0 WHERE b.p = '3'"
+        assert lake.rows(sql) == [{"n": 10 + sum(len({*range(n, n + 10)} & {*range(3, 13)}) for n in range(5))}]
+
+    @pytest.mark.parametrize("parallelism", [1, 2])
+    def test_a_limit_is_one_for_both_kinds(self, stored: Callable[..., StoredLake], parallelism: int) -> None:
+        lake = stored(object_cache_object_bytes=20_000, parallelism=parallelism)
+        for name, rows in (("0", 10), ("large", 10_000), ("z", 10)):
+            lake.put(name, numbers(0, rows))
+        for limit in (5, 15, 10_005, 10_015, 10_025):
+            assert len(lake.rows(f"SELECT x FROM {T} LIMIT {limit}")) == min(limit, 10_020)
+            counted = lake.rows(f"SELECT count(*) AS n FROM (SELECT x FROM {T} WHERE p >= '0' LIMIT {limit})")
+            assert counted == [{"n": min(limit, 10_020)}]
+
+
 @pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
 class TestReplaced:
     def test_an_object_of_the_same_size_is_not_taken_for_the_one_of_the_event(

@@ -43,11 +43,12 @@ from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.redact import with_names
 from dagfusion_query.returned_values import Explanation
+from dagfusion_query.scan.copied_objects import CopyPolicy
 from dagfusion_query.scan.left_out import warnings_of
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
-from dagfusion_query.scan.table_scan import CopyPolicy, Scan
+from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import check_text
 

@@ -10,7 +10,8 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.engine.object_requests import Missing
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import copy_key
-from dagfusion_query.scan.table_scan import FEW, CopiedPart, Scan
+from dagfusion_query.scan.copied_objects import CopiedPart
+from dagfusion_query.scan.table_scan import FEW, Scan
 
 
 def new_objects(

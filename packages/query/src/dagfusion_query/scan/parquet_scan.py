@@ -40,7 +40,8 @@ from dagfusion_query.plan_messages import (
     TableParquetOptions,
     UnionExecNode,
 )
-from dagfusion_query.scan.table_scan import CopiedScan, Scan
+from dagfusion_query.scan.copied_objects import CopiedScan
+from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.wire import change_children, children, fields, message, rewrite, uint
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
@@ -81,12 +82,14 @@ class Breadth(NamedTuple):
         """
         sizes = [part.size_bytes for part in files]
         total = self.spliced(planned, sum(len(part.entries) for part in files), sum(sizes))
-        if len(files) == 1:
-            return [total]
         total = max(total, len(files))
-        first = round(total * sizes[0] / max(sum(sizes), 1))
-        first = min(max(first, 1), total - 1)
-        return [first, total - first]
+        shares: list[int] = []
+        for place, size in enumerate(sizes):
+            later = len(sizes) - place - 1
+            left = total - sum(shares)
+            share = round(left * size / max(sum(sizes[place:]), 1)) if later else left
+            shares.append(min(max(share, 1), left - later))
+        return shares
 
 
 @dataclass(frozen=True)
@@ -94,20 +97,20 @@ class FilesToRead:
     """The files of one scan in a physical plan.
 
     Attributes:
+        scan: What is read of the table: small objects, or large ones, in which partition columns are columns.
         entries: The encoded files, binary without nulls; see `encode_entries`.
         sizes: int64 without nulls: bytes that are read of each, in the same order.
         largest: Bytes of the largest file.
         store: The URL of their store.
         copied: Their local copies, which are read instead; or None.
-        is_large: Whether they are large objects, in which partition columns are columns of the file.
     """
 
+    scan: Scan
     entries: pa.ChunkedArray
     sizes: pa.ChunkedArray
     largest: int
     store: str
     copied: CopiedScan | None = None
-    is_large: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -171,7 +174,9 @@ class ParquetScan:
         if files.copied is not None:
             entries, store = files.copied.entries, LOCAL
         encoded = [message(FileScanExecConf.FILE_GROUPS, g) for g in _file_groups(entries, files.sizes, groups)]
-        dropped = {FileScanExecConf.FILE_GROUPS} | ({FileScanExecConf.PARTITION_COLUMNS} if files.is_large else set())
+        dropped = {FileScanExecConf.FILE_GROUPS}
+        if files.scan.is_large:
+            dropped.add(FileScanExecConf.PARTITION_COLUMNS)
         changed = {
             FileScanExecConf.OBJECT_STORE_URL: lambda _: store.encode(),
             FileScanExecConf.STATISTICS: _unknown,  # they are those of the witnesses

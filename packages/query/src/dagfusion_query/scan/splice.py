@@ -23,6 +23,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, aggregate_plan
+from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.listing_tables import Template, folder_url
@@ -34,7 +35,7 @@ from dagfusion_query.scan.plan_faults import (
     lost_in_physical_plan,
     may_misplace_filters,
 )
-from dagfusion_query.scan.table_scan import MANY, CopiedScan, CopyPolicy, Filter, Scan, ScannedTable, prune_scan
+from dagfusion_query.scan.table_scan import MANY, Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _LIMITED = re.compile(r"LimitExec|limit=|^(?!.*TopK).*fetch=", re.MULTILINE)
@@ -311,10 +312,12 @@ def _put_files(
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scan_table.layout.partition_schema.names))
         parts = list(_parts(scan, scan_table, store, None if skips else policy))
+        if node.limit is not None and len(parts) > 1:  # each would give as many rows
+            parts = list(_parts(scan, scan_table, store, None))
         return node.over_all(scan, parts, breadth)
 
     encoded = rewrite_scan(physical, slot.witness, put)
-    in_place = [read for read, part in zip(scan.parts, parts, strict=False) if part.copied is None]
+    in_place = [part.scan for part in parts if part.copied is None] if parts else scan.parts
     copied = [part.copied for part in parts if part.copied is not None]
     large = next((part.large for part in copied if part.large is not None), scan.large)  # in the ranges of the plan
     return _Read(encoded, replace(scan, large=large), copied, in_place)
@@ -323,18 +326,25 @@ def _put_files(
 def _parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:
     """Yield the files of each part of a scan."""
     for part in scan.parts:
-        sizes = part.kept["size_bytes"]
-        largest = pc.max(sizes).as_py()
         if not part.is_large or scan.large is None:
-            copied = None if policy is None else policy.copied(part, scan_table.files["entry"])
-            entries = part.of(scan_table.files.select(["entry"]))["entry"]
-            yield FilesToRead(entries, sizes, largest, store, copied)
+            yield from _small_parts(part, scan_table, store, policy)
         else:
+            largest = pc.max(part.sizes).as_py()
             copied = None if policy is None else policy.copied_large(scan.large)
             large = scan.large if copied is None or copied.large is None else copied.large
             runs = pa.chunked_array([pa.array(large.entries, pa.binary())])
             read = pa.chunked_array([pa.array(large.sizes, pa.int64())])
-            yield FilesToRead(runs, read, largest, store, copied, is_large=True)
+            yield FilesToRead(part, runs, read, largest, store, copied)
+
+
+def _small_parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:
+    """Yield the files of a scan that are read from copies, and those that are read in place."""
+    copied, in_place = (None, scan) if policy is None else policy.divided(scan)
+    for part in (copied, in_place):
+        if part is not None and part.count:
+            copies = policy.copied(part, scan_table.files["entry"]) if policy is not None and part is copied else None
+            entries = part.of(scan_table.files.select(["entry"]))["entry"]
+            yield FilesToRead(part, entries, part.sizes, pc.max(part.sizes).as_py(), store, copies)
 
 
 def _check(physical: bytes, templates: Sequence[Template]) -> None:

@@ -21,6 +21,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
+from dagfusion_query.scan.copied_objects import CopyPolicy
 from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.plan_faults import exact_float_bounds, keep_filters_in_place, may_misplace_filters
@@ -32,7 +33,7 @@ from dagfusion_query.scan.splice import (
     encoded_plan,
     splice,
 )
-from dagfusion_query.scan.table_scan import CopyPolicy, Scan, ScannedTable
+from dagfusion_query.scan.table_scan import Scan, ScannedTable
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _OF_MENTION = (

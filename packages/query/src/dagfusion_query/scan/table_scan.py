@@ -1,23 +1,15 @@
-"""A table as the scan sees it, and one scan of it: the files and columns that are read, from objects or local copies.
+"""A table as the scan sees it, and one scan of it: the files that are read."""
 
-An object that is fetched whole by one request has the bytes of one version, and a checksum can be compared. Small
-objects are read from such copies, which is also the fastest: one request for each object instead of three, and none
-the next time.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
-from dagfusion_contract.uri import LOCAL, S3, object_path, store_url
+from dagfusion_contract.uri import LOCAL, store_url
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.partitioned_file import with_paths
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
 from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
 from dagfusion_query.scan.left_out import Archive, LeftOut
@@ -25,9 +17,6 @@ from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
 
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
-REQUEST_BYTES = 1 << 20  # that a store sends in about the time of one more request
-COPIED_BYTES = 16 << 20  # the largest object that is copied whole to save requests; a larger one is copied by block
-TAIL_REQUESTS = 2  # for the footer of an object that is copied by block: its answers are compared
 FEW = 64  # files of a scan that are taken out of the catalog one by one
 
 
@@ -245,146 +234,3 @@ def prune_scan(table: ScannedTable, filters: Sequence[Expr], relation: str) -> S
     decided = zip(filters, pruned.decided, strict=True)
     applied = [Filter(expr, relation, exact, table.pruner) for expr, exact in decided]
     return Scan(table.table, pruned.files, applied, left_out=table.left_out(filters, relation))
-
-
-class CopiedPart(NamedTuple):
-    """The content of one copy: a whole object, or a block of one.
-
-    Attributes:
-        file: The row of the object in the scan's files.
-        start: Where the row groups of the block begin; 0 for a whole object.
-        end: Where those of the next block begin, or the object ends.
-    """
-
-    file: int
-    start: int
-    end: int
-
-    @property
-    def is_block(self) -> bool:
-        """True for a block: no row group begins where a file does."""
-        return self.start > 0
-
-    @property
-    def size_bytes(self) -> int:
-        """The most bytes that are fetched."""
-        return self.end - self.start
-
-
-@dataclass(frozen=True)
-class CopiedScan:
-    """A scan that reads copies.
-
-    Attributes:
-        keys: The keys of the copies.
-        entries: The scan's encoded files, or parts of them, with the paths of the copies: binary without nulls.
-        copied: The content of each copy; None for whole objects in the scan's order.
-        large: What is read of large objects, in the ranges of the entries; None for small objects.
-    """
-
-    scan: Scan
-    keys: Sequence[str]
-    entries: pa.ChunkedArray
-    copied: Sequence[CopiedPart] | None = None
-    large: LargeRead | None = None
-
-    @property
-    def parts(self) -> Sequence[CopiedPart]:
-        """The content of each copy."""
-        if self.copied is not None:
-            return self.copied
-        sizes = self.scan.sizes.to_pylist()
-        return [CopiedPart(number, 0, size) for number, size in enumerate(sizes)]
-
-    @property
-    def objects(self) -> Iterator[tuple[str, str]]:
-        """The last two parts of each copy's path, with the path of its object."""
-        names = (f"{key[:2]}/{key[2:]}" for key in self.keys)
-        paths = list(map(object_path, self.scan.kept["uri"].to_pylist()))
-        return zip(names, (paths[part.file] for part in self.parts), strict=True)
-
-
-class CopyPolicy:
-    """Decides which scans read copies, and gives their paths.
-
-    Args:
-        path: Gives the path of the copy with a key.
-        key: Gives the key of a copy, from the environment, URI and etag of its object, and a large object's range.
-        object_bytes: The largest object that is always copied. A large object may have more, see `copied_large`.
-        scan_bytes: The most bytes that one scan may copy.
-    """
-
-    def __init__(self, path: Callable[[str], str], key: Callable[..., str], object_bytes: int, scan_bytes: int) -> None:
-        self._path, self._key = path, key
-        self._object_bytes, self._scan_bytes = object_bytes, scan_bytes
-        # Of whole tables, made once for each generation.
-        self._tables: WeakKeyDictionary[Table, tuple[list[str], pa.ChunkedArray]] = WeakKeyDictionary()
-
-    def copied(self, scan: Scan, entries: pa.ChunkedArray) -> CopiedScan | None:
-        """Return a scan's copies; None where its objects are read in place: large, local or without an etag.
-
-        Args:
-            scan: The scan.
-            entries: The encoded files of its table: binary, one for each row of `Table.files`.
-        """
-        kept = scan.kept.select(["uri", "size_bytes", "etag"])
-        if not self._takes(kept, kept["size_bytes"], self._object_bytes):
-            return None
-        if scan.count <= MANY:
-            keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
-            return CopiedScan(scan, keys, local)
-        if scan.table not in self._tables:
-            self._tables[scan.table] = self._made(scan.table, scan.table.files, entries)
-        keys, local = self._tables[scan.table]
-        if scan.files is None:
-            return CopiedScan(scan, keys, local)
-        return CopiedScan(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files))
-
-    def copied_large(self, read: LargeRead) -> CopiedScan | None:
-        """Return the copies of large objects, whole or by block; None where they are read in place.
-
-        One of more than `object_bytes` is copied if that saves so many small requests that it takes no longer.
-        """
-        files = read.table.files
-        sizes = files["size_bytes"].to_pylist()
-        whole_bytes = max(self._object_bytes, COPIED_BYTES)
-        read = read.by_block() if max(sizes) > whole_bytes else read
-        part_of = [
-            CopiedPart(file, 0, sizes[file]) if sizes[file] <= whole_bytes else CopiedPart(file, *block)
-            for file, block in zip(read.objects, read.blocks, strict=True)
-        ]
-        parts = list(dict.fromkeys(part_of))
-        fetched = pa.array([part.size_bytes for part in parts], pa.int64())
-        tails = TAIL_REQUESTS * len({part.file for part in parts if part.is_block})
-        saved_bytes = (read.requests - tails) * min(self._object_bytes, REQUEST_BYTES)
-        is_cheaper = pc.sum(fetched).as_py() <= saved_bytes
-        most = (fetched, whole_bytes) if is_cheaper else (files["size_bytes"], self._object_bytes)
-        if not self._takes(files, *most):
-            return None
-        versions = [(read.table.environment, row["uri"], row["etag"] or "") for row in files.to_pylist()]
-        key_of = {part: self._key(*versions[part.file], f"{part.start}-{part.end}") for part in parts}
-        paths = (self._path(key_of[part]).lstrip("/") for part in part_of)
-        entries = pa.chunked_array([with_paths(read.entries, paths)])
-        return CopiedScan(Scan(read.table, None, [], is_large=True), [*key_of.values()], entries, parts, read)
-
-    def _takes(self, files: pa.Table, fetched: pa.ChunkedArray, largest: int) -> bool:
-        """Return True if objects can be copied.
-
-        Args:
-            files: The objects.
-            fetched: Bytes that are fetched of each, or of each block.
-            largest: The most that are fetched at once.
-        """
-        return not (
-            files["etag"].null_count
-            or pc.max(fetched).as_py() > largest
-            or pc.sum(fetched).as_py() > self._scan_bytes
-            or not pc.all(pc.starts_with(files["uri"], S3)).as_py()
-        )
-
-    def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:
-        """Return the keys of files' copies, and the encoded copies."""
-        versions = zip(files["uri"].to_pylist(), files["etag"].to_pylist(), strict=True)
-        keys = [self._key(table.environment, uri, etag or "") for uri, etag in versions]
-        paths = (self._path(key).lstrip("/") for key in keys)
-        return keys, pa.chunked_array([with_paths(entries.to_pylist(), paths)])
