@@ -17,7 +17,8 @@ RECORD = {"version": 1, "uri": "s3://lake/a", "rows": 3, "columns": {"n": {"min"
 TEXT = st.text(max_size=20) | st.sampled_from(
     ['"dagfusion/file"', '}, "label": "dagfusion/file"}', '"timestamp": 5', module._DATA]
 )
-NAMES = TEXT.filter(lambda name: not name.startswith("__"))  # Dagster's own, such as `__class__`
+FIELDS = st.sampled_from(["schema", "size_bytes", "rows", "unreadable"])  # also the names of columns
+NAMES = TEXT.filter(lambda name: not name.startswith("__")) | FIELDS  # Dagster's own begin so, such as `__class__`
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
@@ -77,6 +78,25 @@ def test_dagster_writes_events_as_they_are_read_here(
     assert found.record == RECORD
     at = instance.fetch_materializations(KEY, limit=1).records[0].timestamp
     assert found.at == datetime.fromtimestamp(at, UTC)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schema": {"fields": [{"name": "a"}], "fingerprint": "x"}, "size_bytes": 1},
+        {"schema": {"fields": [], "fingerprint": "x", "unreadable": {"schema": "struct<>", "size_bytes": "b"}}},
+        {"columns": {"schema": {"nulls": 0}, "size_bytes": {"nulls": 1}}},
+        {"schema": "dagfusion/cut", "columns": {}, "size_bytes": 2},
+        {"columns": {"schema": 1, "size_bytes": 2}, "schema": [], "size_bytes": 3},
+    ],
+)
+def test_a_schema_is_parsed_once_and_only_that_of_the_record(
+    instance: dg.DagsterInstance, fields: dict[str, Any]
+) -> None:
+    for partition in ("a", "b"):
+        report(instance, partition, file(**fields))
+    found = latest_events(instance, KEY)
+    assert [event.record for event in found.values()] == [{**RECORD, **fields}] * 2
 
 
 @pytest.fixture(scope="module")

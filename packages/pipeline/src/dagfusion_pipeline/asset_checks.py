@@ -12,6 +12,7 @@ import dagster as dg
 from dagfusion_pipeline.check_definitions import Options, PlannedCheck, planned_checks
 from dagfusion_pipeline.check_results import Checked, judged
 from dagfusion_pipeline.check_rules import Bound
+from dagfusion_pipeline.check_targets import LatestMaterialization, TargetedResult
 from dagfusion_pipeline.checked_partitions import asset_partitions, checked_partitions
 from dagfusion_pipeline.errors import ConfigurationError
 
@@ -85,7 +86,9 @@ def partition_checks(
                     results.append(judged(one, checked, severity, unknown))
                 except Exception as error:  # noqa: BLE001 - raised below, after the results of the other checks
                     errors[one.name] = error
-        yield from results
+            del checked  # else the search for cycles below looks at all records
+        latest = LatestMaterialization(context.instance, spec.key)
+        yield from (TargetedResult.of(result, latest) for result in results)
         if errors:
             raise _one_of(errors)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from dagfusion_pipeline.latest_events import LatestEvent
 
 LISTED = 20  # partitions that a result names
 _NAMED = 3  # partitions that its description names
+_AS_IT_COMPARES = itemgetter(0)
 Judged = tuple[str | None, Verdict]
 
 
@@ -58,8 +60,9 @@ def judged(
 ) -> dg.AssetCheckResult:
     """Return the result of a check: it passes if its rule holds of every partition, and there is one."""
     verdicts = list(_verdicts(check.rule, checked)) or [(None, Verdict("unknown", "nothing is materialized"))]
-    broken = [one for one in verdicts if one[1].state == "broken"]
-    unknown = [one for one in verdicts if one[1].state == "unknown"]
+    failing = [one for one in verdicts if one[1].state != "holds"]
+    broken = [one for one in failing if one[1].state == "broken"]
+    unknown = [one for one in failing if one[1].state == "unknown"]
     is_only_unknown = bool(unknown) and not broken and unknown_as == "warn"
     return dg.AssetCheckResult(
         passed=not broken and not unknown,
@@ -70,7 +73,7 @@ def judged(
             "partitions": len(verdicts),
             "broken_partitions": len(broken),
             "unknown_partitions": len(unknown),
-            **_extremes(verdict for _, verdict in verdicts),
+            **_extremes(verdicts),
             **_listed("broken", broken),
             **_listed("unknown", unknown),
             **_outside(checked),
@@ -91,13 +94,16 @@ def _verdicts(rule: Rule | Complete | Fresh | AlikeColumns, checked: Checked) ->
 
 
 def _freshness(rule: Fresh, checked: Checked, key: str | None) -> Verdict:
-    event = checked.events.get(key)
-    at = "never materialized" if event is None else f"materialized {event.at.isoformat(timespec='seconds')}"
+    event, end = checked.events.get(key), None
     if checked.window_end is not None and key is not None:
         end = checked.window_end(key)
         late = checked.now - end > rule.within and (event is None or event.at < end)
-        return Verdict("broken", f"{at}, and its time window ended {end.isoformat()}") if late else HOLDS
-    return Verdict("broken", at) if event is None or checked.now - event.at > rule.within else HOLDS
+    else:
+        late = event is None or checked.now - event.at > rule.within
+    if not late:
+        return HOLDS
+    at = "never materialized" if event is None else f"materialized {event.at.isoformat(timespec='seconds')}"
+    return Verdict("broken", f"{at}, and its time window ended {end.isoformat()}" if end is not None else at)
 
 
 def _alike(rule: AlikeColumns, checked: Checked) -> Rule:
@@ -130,13 +136,13 @@ def _listed(word: str, some: Sequence[Judged]) -> dict[str, dg.TableMetadataValu
     return {f"first_{word}": dg.MetadataValue.table(records)}
 
 
-def _extremes(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+def _extremes(verdicts: Iterable[Judged]) -> dict[str, Any]:
     """Return the bounds of all partitions whose records have them."""
-    seen = [verdict for verdict in verdicts if verdict.lowest and verdict.highest]
+    seen = [(v.lowest, v.highest) for _, v in verdicts if v.lowest is not None and v.highest is not None]
     if not seen:
         return {}
-    lowest = min((verdict.lowest for verdict in seen if verdict.lowest), key=lambda value: value[0])
-    highest = max((verdict.highest for verdict in seen if verdict.highest), key=lambda value: value[0])
+    lowest = min((least for least, _ in seen), key=_AS_IT_COMPARES)
+    highest = max((most for _, most in seen), key=_AS_IT_COMPARES)
     return {"lowest": lowest[1], "highest": highest[1]}
 
 

@@ -3,7 +3,7 @@
 A rule says of one partition that it holds, that it is broken, or that the record does not tell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -105,7 +105,7 @@ class NotNull:
         return Verdict("broken" if nulls else "holds", found if nulls else "", (nulls, nulls), (nulls, nulls))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a rule is a key of `_comparison`
 class InBounds:
     """All values of a column are within bounds, both included; None is no bound. Nulls are not looked at."""
 
@@ -131,7 +131,7 @@ class InBounds:
             return HOLDS
         if least is None or most is None:
             return Verdict("unknown", f"the record has no least and greatest value of {name!r} ({data_type})")
-        return self._compare(name, data_type, least, most)
+        return self._compare(layout, name, least, most)
 
     def check(self, data_type: pa.DataType) -> None:
         """Refuse bounds that values of a type do not compare with.
@@ -143,12 +143,11 @@ class InBounds:
             if bound is not None:
                 comparable_bound(bound, data_type)
 
-    def _compare(self, name: str, data_type: pa.DataType, least: Any, most: Any) -> Verdict:
+    def _compare(self, layout: Layout, name: str, least: Any, most: Any) -> Verdict:
         try:
-            low, high = comparable(least, data_type), comparable(most, data_type)
-            holds = (self.least is None or low >= comparable_bound(self.least, data_type)) and (
-                self.most is None or high <= comparable_bound(self.most, data_type)
-            )
+            convert, floor, ceiling = _comparison(self, layout, name)
+            low, high = convert(least), convert(most)
+            holds = (floor is None or low >= floor) and (ceiling is None or high <= ceiling)
         except ValueError as error:
             return Verdict("unknown", f"{name!r}: {error}")
         found = "" if holds else f"{name} from {least} to {most}"
@@ -202,26 +201,30 @@ def type_name(declared: str) -> str | None:
     return declared.replace(" not null", "") if declared.startswith(("list<", "struct<", "map<")) else None
 
 
-def comparable(value: Any, data_type: pa.DataType) -> Any:
-    """Return a recorded value as one that compares exactly with what `comparable_bound` returns.
+def comparable(data_type: pa.DataType) -> Callable[[Any], Any]:
+    """Return a function that converts recorded values to ones that compare exactly with those of `comparable_bound`.
 
     Raises:
         ValueError: Values of the type have no order here.
     """
     types = pa.types
     if types.is_decimal(data_type):
-        return Decimal(value)
+        return Decimal
     if types.is_date(data_type):
-        return date.fromisoformat(value.partition(_DATE_WITH_TIME)[0])
+        return lambda value: date.fromisoformat(value.partition(_DATE_WITH_TIME)[0])
     if types.is_timestamp(data_type):
-        return _nanoseconds(value.removesuffix("Z"))
+        return lambda value: _nanoseconds(value.removesuffix("Z"))
     if types.is_time(data_type):
-        return _nanoseconds(f"1970-01-01T{value}")
+        return lambda value: _nanoseconds(f"1970-01-01T{value}")
     if types.is_string(data_type) or types.is_boolean(data_type):
-        return value
+        return _same
     if types.is_integer(data_type) or types.is_floating(data_type):
-        return value
+        return _same
     raise ValueError(f"values of type {data_type} have no bounds")
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def comparable_bound(bound: Bound, data_type: pa.DataType) -> Any:
@@ -277,6 +280,14 @@ def _nanoseconds(text: str) -> int:
 
 
 # Partitions share their layout, and Arrow's schemas are slow to ask.
+@lru_cache
+def _comparison(rule: InBounds, layout: Layout, name: str) -> tuple[Callable[[Any], Any], Any, Any]:
+    """Return the function that converts the values of a column, and the bounds that they are compared with."""
+    data_type = _type(layout, name)
+    least, most = (None if one is None else comparable_bound(one, data_type) for one in (rule.least, rule.most))
+    return comparable(data_type), least, most
+
+
 @lru_cache
 def _column(layout: Layout, name: str) -> str | None:
     return find_column(name, [*layout.file.names, *layout.partition.names])

@@ -5,11 +5,9 @@ Only the time and the entry `dagfusion/file` are needed here, so they are taken 
 without SQL are read with `fetch_materializations`.
 """
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import dagster as dg
@@ -24,10 +22,9 @@ _KEYS_A_QUERY = 500
 _DATA = '"entry_data": {"__class__": "JsonMetadataEntryData", "data": '
 _LABEL = f'}}, "label": "{ENTRY}"}}'
 _TIME = '"timestamp": '
-_decoder = json.JSONDecoder()
+_SCHEMA, _AFTER_SCHEMA, _CUT = '"schema": ', ', "size_bytes": ', "dagfusion/cut"
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class LatestEvent(NamedTuple):
@@ -90,30 +87,29 @@ def _events(instance: dg.DagsterInstance, asset_key: dg.AssetKey, ids: Sequence[
             for record in instance.fetch_materializations(records, limit=len(page)).records:
                 yield _of_entry(record.storage_id, record.event_log_entry)
         return
-    for rows in _read_ahead(partial(_rows, connect), pages):
+    schemas = dict[str, Any]()
+    for rows in _read_ahead(_rows(connect, pages)):
         for event_id, text in rows:
-            yield _of_text(event_id, text)
+            yield _of_text(event_id, text, schemas)
 
 
-def _read_ahead(read: Callable[[T], R], pages: Iterable[T]) -> Iterator[R]:
-    """Yield what `read` returns for each page, in order; it reads the next one while the caller works on one."""
+def _read_ahead(pages: Generator[T]) -> Iterator[T]:
+    """Yield the pages; a thread reads the next one while the caller works on one."""
     with ThreadPoolExecutor(1) as reader:
-        ahead: Future[R] | None = None
-        for page in pages:
-            current, ahead = ahead, reader.submit(read, page)
-            if current is not None:
-                yield current.result()
-        if ahead is not None:
-            yield ahead.result()
+        try:
+            ahead = reader.submit(next, pages, None)
+            while (page := ahead.result()) is not None:
+                ahead = reader.submit(next, pages, None)
+                yield page
+        finally:
+            reader.submit(pages.close).result()  # in the thread that opened the connection, as SQLite demands
 
 
-def _rows(connect: Callable[[], Any], ids: Sequence[int]) -> Sequence[tuple[int, str]]:
-    numbers = ",".join(map(str, ids))
-    with connect() as connection:
-        rows: Sequence[tuple[int, str]] = connection.exec_driver_sql(
-            f"SELECT id, event FROM event_logs WHERE id IN ({numbers})"
-        ).fetchall()
-    return rows
+def _rows(connect: Callable[[], Any], pages: Iterable[Sequence[int]]) -> Generator[Sequence[tuple[int, str]]]:
+    with connect() as connection:  # a new one takes PostgreSQL as long as the query of a page
+        for ids in pages:
+            numbers = ",".join(map(str, ids))
+            yield connection.exec_driver_sql(f"SELECT id, event FROM event_logs WHERE id IN ({numbers})").fetchall()
 
 
 def _of_entry(event_id: int, entry: dg.EventLogEntry) -> LatestEvent | None:
@@ -125,19 +121,41 @@ def _of_entry(event_id: int, entry: dg.EventLogEntry) -> LatestEvent | None:
     return LatestEvent(event_id, datetime.fromtimestamp(entry.timestamp, UTC), record)
 
 
-def _of_text(event_id: int, text: str) -> LatestEvent | None:
+def _of_text(event_id: int, text: str, schemas: dict[str, Any]) -> LatestEvent | None:
     """Read an event from its JSON; None for a tombstone.
 
     Quotes in its strings are escaped there, so no string looks like what is sought.
+
+    Args:
+        event_id: The id of its row.
+        text: The JSON.
+        schemas: The schemas that were read before, by their text.
     """
     try:
-        at = datetime.fromtimestamp(_decoder.raw_decode(text, text.rindex(_TIME) + len(_TIME))[0], UTC)
+        start = text.rindex(_TIME) + len(_TIME)
+        at = datetime.fromtimestamp(float(text[start : text.index(",", start)]), UTC)
         if f'"{ENTRY}"' not in text and f'"{TOMBSTONE_ENTRY}"' not in text:
             return LatestEvent(event_id, at, None)
         label = text.index(_LABEL)
-        record = pydantic_core.from_json(text[text.rindex(_DATA, 0, label) + len(_DATA) : label])  # twice json's speed
+        record = _record(text[text.rindex(_DATA, 0, label) + len(_DATA) : label], schemas)
         if isinstance(record, dict):
             return LatestEvent(event_id, at, record)
     except (ValueError, TypeError):  # another version of Dagster writes its events in another way
         pass
     return _of_entry(event_id, dg.deserialize_value(text, dg.EventLogEntry))
+
+
+def _record(text: str, schemas: dict[str, Any]) -> Any:
+    """Read a record from its JSON; its schema, which is half of it, is parsed once for all records that have it."""
+    start, end = text.rfind(_SCHEMA) + len(_SCHEMA), text.rfind(_AFTER_SCHEMA)
+    schema = text[start:end]
+    try:
+        if schema not in schemas:
+            schemas[schema] = pydantic_core.from_json(schema)  # twice json's speed
+        record = pydantic_core.from_json(f'{text[:start]}"{_CUT}"{text[end:]}')
+    except ValueError:  # a part is no JSON
+        record = None
+    if not isinstance(record, dict) or record.get("schema") != _CUT:  # what was cut is not the record's own schema
+        return pydantic_core.from_json(text)
+    record["schema"] = schemas[schema]
+    return record
