@@ -125,6 +125,7 @@ def test_explain_says_what_is_read_and_why(cli: Cli) -> None:
 
     assert outcome.code == 0
     assert "reads 1 of 3 files" in text
+    assert "\n  from 1 object in place\n" in text
     assert "skips 2 files by its partition values" in text
     assert "skips 0 files by its statistics" in text
     assert "CA.parquet" in text

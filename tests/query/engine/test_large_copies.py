@@ -78,6 +78,12 @@ def with_damaged_header(content: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
 
 
+def explained(lake: StoredLake, sql: str = SUM) -> str:
+    """Return the places that a statement would read its objects from."""
+    (scan,) = lake.engine.explain(lake.prepare(sql)).scans
+    return scan.sources
+
+
 def copies(lake: StoredLake) -> list[Path]:
     return list(Path(lake.settings.state_dir or "", "objects").glob("objects/*/*"))
 
@@ -93,8 +99,11 @@ def test_a_large_object_takes_a_request_a_row_group_or_one(
     lake = stored(object_cache_object_bytes=object_bytes)
     large = consolidated(lake, tmp_path)
     assert 10 * 2_000 < large.size < 10 * 10_000
-    for requests in expected:  # cold, and warm
+    is_copied = expected[1] == 0
+    for requests, source in zip(expected, ("1 object to fetch", "1 local copy"), strict=True):  # cold, and warm
         wire.requests.clear()
+        assert explained(lake) == f"from {source if is_copied else '1 object in place'}"
+        assert wire.requests == []
         assert lake.rows(SUM) == EXPECTED
         assert wire.requests == [large.request] * requests
 
@@ -136,6 +145,9 @@ class TestBlocks:
         assert lake.rows(FEW) == EXPECTED_FEW
         few = len(wire.requests) - 2
         assert 0 < few < large.blocks
+        found = "1 local copy" if few == 1 else f"{few} local copies"
+        left = large.blocks - few
+        assert explained(lake) == f"from {found}, {left} block{'s' * (left > 1)} to fetch"
         assert lake.rows(SUM) == EXPECTED
         assert wire.requests == [large.request] * (2 + large.blocks), "the footer is fetched once, and compared"
 

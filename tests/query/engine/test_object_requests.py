@@ -120,7 +120,10 @@ class TestOneLargerObject:
 
     def test_others_are_copied(self, lake: StoredLake, wire: Recorded) -> None:
         expected = [{"n": sum(range(10_000)) + sum(sum(range(n, n + 10)) for n in range(5))}]
+        assert lake.engine.explain(lake.prepare(SUM)).scans[0].sources == "from 5 objects to fetch, 1 object in place"
         assert lake.rows(SUM) == expected
+        found = lake.engine.explain(lake.prepare(SUM))
+        assert found.summary().endswith(" bytes, from 5 local copies, 1 object in place")
         wire.requests.clear()
         assert lake.rows(SUM) == expected
         assert wire.requests

@@ -120,6 +120,10 @@ class ScanExplanation:
         large_objects: The URIs of these objects.
         files_left_out: Files beside `files_total` that may have matching rows and are left out, because their objects
             are archived or expired.
+        copies_found: Local copies, of objects or of blocks of large objects, that are there.
+        objects_to_fetch: Objects that are fetched whole into local copies before the scan.
+        blocks_to_fetch: Blocks of large objects that are fetched into local copies before the scan.
+        objects_in_place: Objects, small or large, that are read in place.
     """
 
     table: str
@@ -133,6 +137,22 @@ class ScanExplanation:
     consolidated: int = 0
     large_objects: Sequence[str] = ()
     files_left_out: int = 0
+    copies_found: int = 0
+    objects_to_fetch: int = 0
+    blocks_to_fetch: int = 0
+    objects_in_place: int = 0
+
+    @property
+    def sources(self) -> str:
+        """The places that the objects are read from, as words; empty for a scan that reads none."""
+        numbered = [
+            (self.copies_found, "local copy", "local copies", ""),
+            (self.objects_to_fetch, "object", "objects", " to fetch"),
+            (self.blocks_to_fetch, "block", "blocks", " to fetch"),
+            (self.objects_in_place, "object", "objects", " in place"),
+        ]
+        words = [f"{count:,} {one if count == 1 else many}{end}" for count, one, many, end in numbered if count]
+        return f"from {', '.join(words)}" if words else ""
 
     @property
     def without_archive(self) -> str:
@@ -175,6 +195,7 @@ class Explanation:
         return "\n".join(
             f"{scan.table}: {scan.files_read:,} of {scan.files_total:,} files{scan.in_large}, "
             f"{scan.bytes_kept:,} of {scan.bytes_total:,} bytes{scan.without_archive}"
+            f"{', ' if scan.sources else ''}{scan.sources}"
             for scan in self.scans
         )
 

@@ -165,6 +165,11 @@ export interface ExplainedScan extends ScanStats {
   /** Partitions that are read from large objects, and the URIs of these. */
   consolidated: number;
   large_objects: string[];
+  /** Where its objects are read: local copies that are there, what is fetched first, and objects in place. */
+  copies_found: number;
+  objects_to_fetch: number;
+  blocks_to_fetch: number;
+  objects_in_place: number;
 }
 
 export interface Explanation {

@@ -94,12 +94,24 @@ function Times({ stats }: { stats: Stats }) {
   );
 }
 
+/** Where a scan reads its objects, as words. */
+function sourcesOf(scan: ExplainedScan): string[] {
+  const numbered: [number, string, string][] = [
+    [scan.copies_found, scan.copies_found === 1 ? "local copy" : "local copies", ""],
+    [scan.objects_to_fetch, scan.objects_to_fetch === 1 ? "object" : "objects", " to fetch"],
+    [scan.blocks_to_fetch, scan.blocks_to_fetch === 1 ? "block" : "blocks", " to fetch"],
+    [scan.objects_in_place, scan.objects_in_place === 1 ? "object" : "objects", " in place"],
+  ];
+  return numbered.filter(([number]) => number > 0).map(([number, things, end]) => `${count(number)} ${things}${end}`);
+}
+
 function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
   const skipped = scan.files_total - scan.files_read;
   const filters = "filters" in scan ? scan.filters : [];
   const partitions = "partitions" in scan ? scan.partitions : [];
   const consolidated = "consolidated" in scan ? scan.consolidated : 0;
   const objects = "large_objects" in scan ? scan.large_objects.length : 0;
+  const sources = "copies_found" in scan ? sourcesOf(scan) : [];
   return (
     <section class="card" aria-label={`Scan of ${scan.table}`}>
       <h3>
@@ -115,6 +127,7 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
         {consolidated > 0 && `, ${count(consolidated)} of them from ${plural(objects, "large object")}`}
         {scan.files_left_out > 0 && `; ${plural(scan.files_left_out, "archived file")} left out`}
       </p>
+      {sources.length > 0 && <p class="proportion-text muted">from {sources.join(", ")}</p>}
       {filters.length > 0 && (
         <table class="plain">
           <thead>

@@ -238,6 +238,8 @@ def _columns_of(table: TableInfo) -> Grid:
 def _scan_text(scan: ScanExplanation) -> str:
     files = f"{scan.files_read:,} of {scan.files_total:,} files{scan.in_large}"
     lines = [f"{scan.table}: reads {files}, {size(scan.bytes_kept)} of {size(scan.bytes_total)}{scan.without_archive}"]
+    if scan.sources:
+        lines.append(f"  {scan.sources}")
     for effect in scan.filters:
         what = (
             f"skips {effect.skipped:,} files by its {effect.by}"

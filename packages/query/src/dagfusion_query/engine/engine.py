@@ -43,7 +43,7 @@ from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.redact import with_names
 from dagfusion_query.returned_values import Explanation
-from dagfusion_query.scan.copied_objects import CopyPolicy
+from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
 from dagfusion_query.scan.left_out import warnings_of
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
@@ -272,7 +272,10 @@ class Engine:
             logical, physical = self._planners.run(
                 lambda: (prepared.logical.display_indent(), prepared.shown(prepared.physical.display_indent()))
             )
-        return Explanation([scan.explanation for scan in prepared.scans], logical, physical, prepared.path)
+        reads = {id(read.scan): read for read in (() if prepared.work is None else prepared.work.reads)}
+        scans = [reads.get(id(scan), ScanReads(scan, [], [])) for scan in prepared.scans]
+        explained = [read.explanation(self._objects.has_file) for read in scans]
+        return Explanation(explained, logical, physical, prepared.path)
 
     def close(self) -> None:
         """End the threads and remove the templates."""

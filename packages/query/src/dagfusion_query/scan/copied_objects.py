@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from dagfusion_contract.uri import S3, object_path
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import with_paths
+from dagfusion_query.returned_values import ScanExplanation
 from dagfusion_query.scan.large_objects import LargeRead
 from dagfusion_query.scan.table_scan import MANY, Scan
 
@@ -81,6 +82,35 @@ class CopiedScan:
         names = (f"{key[:2]}/{key[2:]}" for key in self.keys)
         paths = list(map(object_path, self.scan.kept["uri"].to_pylist()))
         return zip(names, (paths[part.file] for part in self.parts), strict=True)
+
+
+class ScanReads(NamedTuple):
+    """One scan, and where it reads its objects.
+
+    Attributes:
+        copied: The parts that are read from local copies.
+        in_place: The parts whose objects are read in their store.
+    """
+
+    scan: Scan
+    copied: Sequence[CopiedScan]
+    in_place: Sequence[Scan]
+
+    def explanation(self, is_there: Callable[[str], bool]) -> ScanExplanation:
+        """Return the explanation of the scan, with where it would read its objects now.
+
+        Args:
+            is_there: Returns True if there is a copy with a key.
+        """
+        copies = {key: part for scan in self.copied for key, part in zip(scan.keys, scan.parts, strict=True)}
+        missing = [part.is_block for key, part in copies.items() if not is_there(key)]
+        return replace(
+            self.scan.explanation,
+            copies_found=len(copies) - len(missing),
+            objects_to_fetch=missing.count(False),
+            blocks_to_fetch=missing.count(True),
+            objects_in_place=sum(scan.count for scan in self.in_place),
+        )
 
 
 class CopyPolicy:

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +22,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, aggregate_plan
-from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy
+from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy, ScanReads
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.listing_tables import Template, folder_url
@@ -51,21 +50,34 @@ class Spliced:
 
     Attributes:
         plan: The plan as bytes.
-        scans: What it reads.
-        copied: The scans that read local copies, which have to be there before the plan runs.
-        in_place: The scans that read the objects in their store.
+        answered: The scans that the catalog answered.
+        reads: The other scans, and where each reads its objects.
         without_copies: Plans the query again, to read all objects in their stores.
         without_large: Plans the query again, to read no large object; None where it reads none.
         stores: The environments and URLs of the stores that it reads from.
     """
 
     plan: bytes
-    scans: Sequence[Scan]
-    copied: Sequence[CopiedScan]
-    in_place: Sequence[Scan]
+    answered: Sequence[Scan]
+    reads: Sequence[ScanReads]
     stores: frozenset[tuple[str, str]]
     without_copies: "Callable[[], Spliced]" = field(repr=False)
     without_large: "Callable[[], Spliced] | None" = field(default=None, repr=False)
+
+    @property
+    def scans(self) -> Sequence[Scan]:
+        """What it reads."""
+        return [*self.answered, *(read.scan for read in self.reads)]
+
+    @property
+    def copied(self) -> Sequence[CopiedScan]:
+        """The scans that read local copies, which have to be there before the plan runs."""
+        return [copied for read in self.reads for copied in read.copied]
+
+    @property
+    def in_place(self) -> Sequence[Scan]:
+        """The scans that read the objects in their store."""
+        return [scan for read in self.reads for scan in read.in_place]
 
     @property
     def size_bytes(self) -> int:
@@ -122,19 +134,18 @@ def splice(
         if slot.witness not in encoded and slot.scan.count and not _is_merged(slot, slots, encoded):
             raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
-    reads: list[_Read] = []
+    reads: list[ScanReads] = []
     for slot in slots:
         reading = slot if slot.scan.table.name in avoid else slot.with_large()
-        reads.append(_put_files(encoded, reading, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
-        encoded = reads[-1].physical
+        encoded, read = _put_files(encoded, reading, breadth, policy, is_lazy=is_lazy, misplaced=misplaced)
+        reads.append(read)
     _check(encoded, [scan_table.template for scan_table in tables])
     every = {scan_table.table.name for scan_table in tables}
     without_large = partial(splice, optimized, context, tables, breadth, policy, avoid=every, counting=counting)
     return Spliced(
         message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded,
-        [*answered, *(read.scan for read in reads)],
-        [copied for read in reads for copied in read.copied],
-        [scan for read in reads for scan in read.in_place],
+        answered,
+        reads,
         frozenset((s.scan.table.environment, s.scan_table.store) for s in slots if s.scan.count and s.scan_table.store),
         lambda: splice(optimized, context, tables, breadth, avoid=avoid, counting=counting),
         without_large if any(read.scan.large for read in reads) else None,
@@ -179,15 +190,6 @@ class _Slot:
         large = self.scan_table.large if self.scan.count > FOOTER_REQUESTS else None
         read = None if large is None else large.read(self.scan.files)
         return self if read is None else replace(self, scan=replace(self.scan, large=read))
-
-
-class _Read(NamedTuple):
-    """A physical plan in which one scan has its files: local copies, or objects in place."""
-
-    physical: bytes
-    scan: Scan
-    copied: Sequence[CopiedScan]
-    in_place: Sequence[Scan]
 
 
 def _physical(logical: bytes, context: SessionContext) -> ExecutionPlan:
@@ -296,11 +298,11 @@ def _point_at_witnesses(
 
 def _put_files(
     physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool, misplaced: bool
-) -> _Read:
+) -> tuple[bytes, ScanReads]:
     """Replace the witnesses of one scan by its files."""
     scan, scan_table = slot.scan, slot.scan_table
     if slot.witness not in physical:  # optimized away, or merged with an equal scan
-        return _Read(physical, scan, [], [scan] if scan.count else [])
+        return physical, ScanReads(scan, [], [scan] if scan.count else [])
     if (store := scan_table.store) is None:
         raise NotSpliceable(f"the files of {scan.table.name} are in several stores")
     parts: list[FilesToRead] = []
@@ -320,7 +322,7 @@ def _put_files(
     in_place = [part.scan for part in parts if part.copied is None] if parts else scan.parts
     copied = [part.copied for part in parts if part.copied is not None]
     large = next((part.large for part in copied if part.large is not None), scan.large)  # in the ranges of the plan
-    return _Read(encoded, replace(scan, large=large), copied, in_place)
+    return encoded, ScanReads(replace(scan, large=large), copied, in_place)
 
 
 def _parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:

@@ -21,7 +21,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
-from dagfusion_query.scan.copied_objects import CopyPolicy
+from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
 from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.plan_faults import exact_float_bounds, keep_filters_in_place, may_misplace_filters
@@ -81,6 +81,11 @@ class Staged:
     def scans(self) -> Sequence[Scan]:
         """The scans of the statement."""
         return [*self.answered, *(scan for stage in self.stages for scan in stage.scans)]
+
+    @property
+    def reads(self) -> Sequence[ScanReads]:
+        """The scans of its stages, with the places of their objects."""
+        return [read for stage in self.stages for spliced in stage.reads for read in spliced.reads]
 
     @property
     def stores(self) -> frozenset[tuple[str, str]]:
