@@ -66,7 +66,7 @@ class Spliced:
 
     @property
     def scans(self) -> Sequence[Scan]:
-        """What it reads."""
+        """The scans of the statement."""
         return [*self.answered, *(read.scan for read in self.reads)]
 
     @property
