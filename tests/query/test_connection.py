@@ -15,8 +15,10 @@ from dagfusion_query import connection as embedded
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_query.errors import (
+    EngineChoiceError,
     EventLogSchemaError,
     EventLogUnavailableError,
+    RemoteEngineUnavailableError,
     SettingsError,
     StaleObjectError,
 )
@@ -96,6 +98,46 @@ def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
         connection.sql(f"SELECT sum(amount) FROM {TABLE}").to_arrow()
 
     assert "materialize it again: asset orders, partition 2024-01-01" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r'engine="spark" needs .* set DAGFUSION_SPARK_REMOTE, .* or use engine="local"'),
+        (
+            {"DAGFUSION_SPARK_REMOTE": "sc://127.0.0.1:1"},
+            "no folder for metadata: set DAGFUSION_ICEBERG_METADATA",
+        ),
+    ],
+)
+def test_the_spark_engine_needs_settings(
+    write: Write, connect: Callable[..., EmbeddedConnection], settings: dict[str, str], message: str
+) -> None:
+    write("2024-01-01", [1, 2])
+    connection = connect(**settings, DAGFUSION_SPARK_AUTO_BYTES="1")
+    sql = f"SELECT sum(amount) AS total FROM {TABLE}"
+    with pytest.raises(EngineChoiceError, match=message):
+        connection.sql(sql, engine="spark")
+    assert connection.sql(sql, engine="auto").to_arrow().to_pylist() == [{"total": 3}]
+    with pytest.raises(SettingsError, match="DAGFUSION_SPARK_REMOTE must be sc://"):
+        connect(DAGFUSION_SPARK_REMOTE="http://x").sql(sql, engine="spark")
+    with pytest.raises(EngineChoiceError, match="remove the selection"):
+        connection.sql(sql, engine="spark", selections=[])
+
+
+def test_a_spark_engine_that_is_not_there(
+    write: Write, connect: Callable[..., EmbeddedConnection], tmp_path: Path
+) -> None:
+    write("2024-01-01", [1, 2])
+    settings = {
+        "DAGFUSION_SPARK_REMOTE": "sc://127.0.0.1:1",
+        "DAGFUSION_ICEBERG_METADATA": f"file://{tmp_path}/_iceberg",
+    }
+    connection = connect(**settings, DAGFUSION_SPARK_AUTO_BYTES="1")
+    for engine in ("spark", "auto"):
+        with pytest.raises(RemoteEngineUnavailableError):
+            connection.sql(f"SELECT amount FROM {TABLE}", engine=engine).to_arrow()
+    assert [*(tmp_path / "_iceberg").rglob("*.metadata.json")]
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,14 @@ class SparkLake:
     Attributes:
         token: Grants the table `uat_default.places` and no other.
         queries: The statements of TPC-H over the tables here.
+        variables: Those of the service.
     """
 
     server: Server
     cluster: Cluster | SparkServer
     token: str
     queries: Mapping[int, str]
+    variables: Mapping[str, str]
 
 
 @pytest.fixture(scope="session", params=["sail", *(["spark"] if RUNTIME in os.environ else [])])
@@ -92,12 +94,12 @@ def spark_lake(
         if request.param == "spark":
             log = folder / "spark.log"
             with spark_runtime.serving(log, port, {**catalog, "token": all_tables}, store) as cluster:
-                yield SparkLake(server, cluster, token, queries)
+                yield SparkLake(server, cluster, token, queries, variables)
             return
         catalog = {**catalog, "bearer_access_token": all_tables}
         plain = {"AWS_ENDPOINT": s3_fields["endpoint_url"], "AWS_ALLOW_HTTP": "true"}
         with running(folder, port, catalog, {**store, **plain}, workers=2) as sail:
-            yield SparkLake(server, sail, token, queries)
+            yield SparkLake(server, sail, token, queries, variables)
 
 
 def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -219,6 +220,35 @@ def test_a_past_that_is_gone_is_the_workers_error(
     assert errors[0] == errors[1]
 
 
+def test_an_embedded_connection_sends_statements(spark_lake: SparkLake, heavy: None) -> None:  # noqa: ARG001
+    with connect(settings={**spark_lake.variables, "DAGFUSION_STATE_DIR": "none"}) as own:
+        assert len(same(own, f"SELECT n, place FROM {PLACES} WHERE place = $1", ["50%"])) == 2
+        events = [one.event_id for one in own.history("uat_default.kept")]
+        assert [len(same(own, "SELECT * FROM uat_default.kept", as_of=event)) for event in events] == [2, 3, 2]
+        assert rows(own, "SELECT total FROM uat_gold.totals WHERE total > 1000", "spark") == []
+        flags = "SELECT DISTINCT ON (l_returnflag) l_returnflag AS f FROM uat_default.lineitem WHERE l_comment <> ''"
+        chosen = {
+            "SELECT sum(l_tax) AS t FROM uat_default.lineitem WHERE l_comment <> ''": "spark",
+            f"SELECT sum(n) AS n FROM {PLACES} WHERE text <> ''": "splice",  # few bytes
+            f"{flags} ORDER BY l_returnflag": "splice",  # Sail refuses it
+        }
+        for sql, path in chosen.items():
+            result = own.sql(sql, engine="auto")
+            assert (result.stats.path, result.to_arrow().num_rows > 0) == (path, True), sql
+        with pytest.raises(RemoteEngineError, match="the Spark engine cannot run"):
+            own.sql(f"{flags} ORDER BY l_returnflag", engine="spark").to_arrow()
+
+
+def test_a_closed_connection_stops_what_the_cluster_runs(spark_lake: SparkLake, heavy: None) -> None:  # noqa: ARG001
+    own = connect(settings={**spark_lake.variables, "DAGFUSION_STATE_DIR": "none"})
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lambda: own.sql(ENDLESS, engine="spark").to_arrow())
+        busy(spark_lake)
+        own.close()
+        assert isinstance(running.exception(PATIENCE_S), QueryCancelledError)
+    await_rest(spark_lake)
+
+
 def test_a_cancellation_reaches_the_cluster(spark_lake: SparkLake, connection: Connection, heavy: None) -> None:  # noqa: ARG001
     ended = threading.Event()
     errors: list[BaseException] = []
@@ -237,9 +267,7 @@ def test_a_cancellation_reaches_the_cluster(spark_lake: SparkLake, connection: C
         client.delete(f"/v1/queries/{running['id']}")
     assert ended.wait(PATIENCE_S)
     assert isinstance(errors[0], QueryCancelledError)
-    deadline = time.monotonic() + PATIENCE_S
-    while used_s(spark_lake) > 0.1:
-        assert time.monotonic() < deadline, "the cluster goes on"
+    await_rest(spark_lake)
 
 
 def test_a_killed_worker_of_the_cluster_costs_time_or_an_error(
@@ -278,6 +306,13 @@ def busy(lake: SparkLake) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while used_s(lake) < 0.2:
         assert time.monotonic() < deadline, "the cluster does nothing"
+
+
+def await_rest(lake: SparkLake) -> None:
+    """Wait until the cluster does nothing."""
+    deadline = time.monotonic() + PATIENCE_S
+    while used_s(lake) > 0.1:
+        assert time.monotonic() < deadline, "the cluster goes on"
 
 
 def used_s(lake: SparkLake) -> float:

@@ -195,8 +195,8 @@ class Connection(ABC):
             params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
             as_of: Read the tables as they were: the id of an event of Dagster, or a time (ISO 8601 or a datetime; UTC
                 without a zone).
-            engine: `local`, `spark` for the Spark Connect server of the query service, or `auto` for `spark` if the
-                files have many bytes; None for what the service is configured to.
+            engine: `local`, `spark` for the Spark Connect server of the query service or of this process's settings, or
+                `auto` for `spark` if the files have many bytes; None for what the service is configured to.
 
         Returns:
             The result.

@@ -1,20 +1,26 @@
 """The embedded connection: the engine and the catalog in the caller's process, and the results of its queries."""
 
 import os
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.record import Layout
 from dagfusion_query.abstract_connection import Connection, Result
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
-from dagfusion_query.catalog.model import Selection, Snapshot, Table, common_location, selected
+from dagfusion_query.catalog.model import Selection, Snapshot, Table, common_location, layouts_of, selected
 from dagfusion_query.catalog.past_catalog import PastCatalog
 from dagfusion_query.catalog.past_tables import PastSnapshots
 from dagfusion_query.discovery import open_discovery
@@ -48,6 +54,10 @@ from dagfusion_query.returned_values import (
 from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.settings import Settings, listed
 from dagfusion_query.sql_text import check_text, mentioned_tables, parse_table
+
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+if TYPE_CHECKING:
+    from dagfusion_query.spark.embedded_spark import EmbeddedSpark
 
 _DISCOVERY_WAIT_S = 60.0  # for the files at the time of the connection; others appear when their footers were read
 
@@ -164,9 +174,10 @@ class EmbeddedConnection(Connection):
 
     Args:
         settings: Where the event log and the objects are, and the limits.
+        variables: Name the Spark Connect server, if there is one; see `EmbeddedSpark`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, variables: Mapping[str, str] = _NO_VARIABLES) -> None:
         if not settings.event_log:
             raise SettingsError(
                 f"there is no event log to read: start the local stack with `dagfusion up -d` (none was found in "
@@ -181,6 +192,8 @@ class EmbeddedConnection(Connection):
             opened.callback(self._past.close)
             self._past_snapshots = PastSnapshots()
             self._engine = Engine(settings)
+            self._spark: EmbeddedSpark | None = None
+            self._variables, self._opening = variables, threading.Lock()
             opened.pop_all()
         self._is_closed = False
 
@@ -204,12 +217,14 @@ class EmbeddedConnection(Connection):
             query: One read-only statement.
             params: Its values.
             as_of: The past event or time that it reads the tables as of.
-            engine: `local` or `auto`; both run it in this process.
+            engine: `local` (the default), `spark` for the Spark Connect server that `DAGFUSION_SPARK_REMOTE` names, or
+                `auto` for `spark` if the files have many bytes.
             selections: The tables that the statement can name, each with the partitions that it reads; None for the
                 whole catalog. They are of the current catalog.
         """
-        if engine is not None and read_engine(engine) is EngineChoice.spark:
-            raise EngineChoiceError('engine="spark" needs the query service: connect to its URL, or use engine="local"')
+        choice = EngineChoice.local if engine is None else read_engine(engine)
+        if choice is EngineChoice.spark and selections is not None:
+            raise EngineChoiceError('engine="spark" reads whole tables: remove the selection, or use engine="local"')
         if as_of is not None and selections is not None:
             raise AsOfError("as_of cannot be combined with a selection of partitions: remove as_of")
         started = time.perf_counter()
@@ -217,13 +232,18 @@ class EmbeddedConnection(Connection):
         if prepared.is_explain:
             plans = self._engine.explain(prepared).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
-        return EmbeddedResult(
+        is_here = choice is EngineChoice.local or selections is not None
+        run = None if is_here else self._open_spark().runs(choice, query, params, partial(self._layouts, query, as_of))
+        result = EmbeddedResult(
             prepared,
             prepared.schema,
-            self._engine.run,
+            run or self._engine.run,
             lambda: self._prepare(query, params, _chosen(self._catalog.refresh(), selections), as_of),
             started,
         )
+        if run is not None:  # a thread receives its batches, also after the result was dropped
+            weakref.finalize(result, run.cancel)
+        return result
 
     def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
@@ -250,6 +270,8 @@ class EmbeddedConnection(Connection):
         """Stop following the event log and release what the engine holds."""
         self._is_closed = True
         self._past.close()
+        if self._spark is not None:
+            self._spark.close()
         self._catalog.close()
         self._engine.close()
 
@@ -278,6 +300,23 @@ class EmbeddedConnection(Connection):
             snapshot = self._past_snapshots.of([past.table for past in tables])
         return self._engine.prepare(query, params, snapshot, current)
 
+    def _open_spark(self) -> "EmbeddedSpark":
+        from dagfusion_query.spark.embedded_spark import EmbeddedSpark  # noqa: PLC0415  # few connections need it
+
+        with self._opening:
+            if self._spark is None:
+                self._spark = EmbeddedSpark(self._engine, self.settings, self._variables)
+            return self._spark
+
+    def _layouts(self, query: str, as_of: Given | None, prepared: Prepared) -> Callable[[Table], Sequence[Layout]]:
+        """Return a function for the layouts of the files of a statement's tables."""
+        if as_of is None:
+            states = prepared.bound.snapshot.asset_states
+            return lambda table: layouts_of(table, states[table.asset_key])
+        with self._past.tables(self._past.moment(read_as_of(as_of)), mentioned_tables(query)) as tables:
+            past = {one.table.name: one.layouts for one in tables}
+        return lambda table: past[table.name]
+
 
 def connect_embedded(
     event_log: str | None = None, *, environment: str | None = None, settings: Mapping[str, str] | None = None
@@ -295,7 +334,7 @@ def connect_embedded(
         QueryError: The event log cannot be read.
     """
     variables = os.environ if settings is None else settings
-    return EmbeddedConnection(Settings.read(variables, event_log=event_log, environment=environment))
+    return EmbeddedConnection(Settings.read(variables, event_log=event_log, environment=environment), variables)
 
 
 def _follow(settings: Settings, event_log: str) -> LiveCatalog:

@@ -117,7 +117,7 @@ def sql(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if engine == EngineChoice.spark and not (event_log or environment or url):
-        url = stack_service(os.environ)  # an embedded connection has no such engine
+        url = stack_service(os.environ)  # the service of the local stack has the server
     with opened(path) as out, _connect(event_log, environment, url, token) as connection, warnings.catch_warnings():
         from dagfusion_query.abstract_connection import LeftOutWarning  # noqa: PLC0415  # imports pyarrow
 

@@ -9,7 +9,6 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 
-from dagfusion_contract.iceberg_names import version_of_metadata
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_query.access.grants import Grants
@@ -18,16 +17,15 @@ from dagfusion_query.catalog.model import Table, layouts_of
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import (
     EngineChoiceError,
-    RemoteEngineError,
     StoreUnavailableError,
     UnknownTableError,
-    UnsupportedTypeError,
 )
-from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.service.past_finder import FoundPast
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.spark.pinned_tables import pinned_version
+from dagfusion_query.spark.sent_statements import INTERRUPT_PAUSES_S, interrupted
 from dagfusion_query.sql_text import parse_table
 from dagfusion_query.worker.messages import Mode, Planned, SparkRun, SparkServer
 
@@ -35,7 +33,6 @@ _log = logging.getLogger(__name__)
 
 _PUBLISHING = 2  # tables at a time: each takes a core
 _PATIENCE_S = 2.0
-_PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before each interrupt of one statement
 
 
 class SparkTables:
@@ -53,7 +50,7 @@ class SparkTables:
         settings: ServiceSettings,
         server: SparkServer | None,
         publishers: Mapping[str, Publisher],
-        pauses_s: Sequence[float] = _PAUSES_S,
+        pauses_s: Sequence[float] = INTERRUPT_PAUSES_S,
     ) -> None:
         self._settings, self._server, self._publishers = settings, server, publishers
         self._publishing = asyncio.Semaphore(_PUBLISHING)
@@ -129,23 +126,9 @@ class SparkTables:
         """Interrupt a statement until the server says that it ran: one that it still plans is not interrupted."""
         for pause_s in self._pauses_s:
             await asyncio.sleep(pause_s)
-            if await asyncio.to_thread(self._interrupted, operation):
+            if self._server is None or await asyncio.to_thread(interrupted, self._server, operation):
                 return
         _log.info("the operation %s did not run on the Spark engine when it was interrupted", operation)
-
-    def _interrupted(self, operation: str) -> bool:
-        from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement  # noqa: PLC0415  # an extra
-
-        if self._server is None:
-            return True
-        statement = SparkStatement(SparkSession(self._server.url, self._server.session), operation, "")
-        try:
-            return statement.interrupt()
-        except RemoteEngineError as error:
-            _log.warning("the operation %s was not interrupted on the Spark engine: %s", operation, error)
-            return False
-        finally:
-            statement.close()
 
     async def _pin(
         self, name: TableName, states: Mapping[str, EnvironmentState], past: FoundPast | None, grants: Grants
@@ -168,22 +151,5 @@ class SparkTables:
     async def _published(self, environment: str, table: Table, layouts: Sequence[Layout]) -> str:
         """Return the version of a table's metadata, after it was written."""
         publisher = self._publishers.get(environment)
-        if publisher is None:
-            raise EngineChoiceError(
-                f"the Spark engine reads tables as Iceberg, and environment {environment} has no folder for metadata: "
-                'set DAGFUSION_ICEBERG_METADATA of the service, or use engine="local"'
-            )
-        # Without a column, `*` and a name that is in an outer query, too, mean other columns there.
-        left_out = (await asyncio.to_thread(iceberg_schema, table, layouts)).left_out
-        if left_out:
-            column, reason = next(iter(left_out.items()))
-            raise EngineChoiceError(
-                f"the Spark engine is not sent table {table.name}, because Iceberg has no column {column[:100]} "
-                f'({reason[:200]}): use engine="local"'
-            )
-        try:
-            async with self._publishing:
-                publish = publisher.publish if table.as_of is None else publisher.publish_as_of
-                return version_of_metadata((await asyncio.to_thread(publish, table, layouts)).uri)
-        except UnsupportedTypeError as error:
-            raise EngineChoiceError(f'{error}: use engine="local"') from error
+        async with self._publishing:
+            return await asyncio.to_thread(pinned_version, publisher, environment, table, layouts)

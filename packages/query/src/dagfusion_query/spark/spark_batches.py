@@ -68,6 +68,7 @@ class SparkBatches:
         self._received: queue.Queue[pa.RecordBatch | QueryError | None] = queue.Queue(_AHEAD)
         self._next: list[pa.RecordBatch | QueryError | None] = []  # what was received and not taken, if anything
         self._is_cancelled = threading.Event()
+        self._is_whole = False
         self._reader = threading.Thread(target=self._receive, name="dagfusion-spark", daemon=True)
         self._reader.start()
 
@@ -114,6 +115,7 @@ class SparkBatches:
                     self._put(last)
                 last = conformed(batch, self._schema, self._statement.server)
             self.check()  # before the last batch, so that a wrong result is never complete
+            self._is_whole = True
             self._put(last)
             if last is not None:
                 self._put(None)

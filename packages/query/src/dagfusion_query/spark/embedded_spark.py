@@ -1,0 +1,181 @@
+"""Statements of an embedded connection on a Spark Connect server.
+
+The server reads the Iceberg catalog of a query service. So the connection writes the metadata of the tables to the
+service's folder, under names that follow from its content, as each service does.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import pyarrow.compute as pc
+
+from dagfusion_contract.record import Layout
+from dagfusion_query.access.grants import Grants
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.plan_execution import Batches
+from dagfusion_query.engine_choice import EngineChoice
+from dagfusion_query.errors import EngineChoiceError, StoreUnavailableError
+from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.parameters import Params, scalars
+from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
+from dagfusion_query.settings import Settings, listed
+from dagfusion_query.spark import import_client
+from dagfusion_query.spark.pinned_tables import pinned_version
+from dagfusion_query.spark.sent_statements import interrupted, sent_statement, sent_tables
+
+if TYPE_CHECKING:
+    from dagfusion_query.spark.embedded_batches import EmbeddedBatches
+
+_PATIENCE_S = 2.0
+Layouts = Callable[[Prepared], Callable[[Table], Sequence[Layout]]]
+
+
+@dataclass(frozen=True)
+class _Server:
+    """The server, as the variables name it.
+
+    Attributes:
+        auto_bytes: The bytes from which `auto` chooses it.
+        publisher: Writes the tables' metadata; None if there is no folder for it.
+    """
+
+    url: str
+    catalog: str
+    auto_bytes: int
+    publisher: Publisher | None
+    session: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+class SparkRuns:
+    """The executions of one statement, one after another.
+
+    Args:
+        start: Starts one.
+    """
+
+    def __init__(self, start: Callable[[Prepared], Batches]) -> None:
+        self._start = start
+        self._running: Batches | None = None
+
+    def __call__(self, prepared: Prepared) -> Batches:
+        """Start an execution of a planned statement.
+
+        Raises:
+            EngineChoiceError: Spark was chosen, and there is no server, or the statement cannot be sent there.
+            MissingExtraError: The extra `spark` is not installed.
+            StoreUnavailableError: Spark was chosen, and metadata cannot be written.
+        """
+        self._running = self._start(prepared)
+        return self._running
+
+    def cancel(self) -> None:
+        """Cancel the last one."""
+        if self._running is not None:
+            self._running.cancel()
+
+
+class EmbeddedSpark:
+    """The Spark engine of a connection. Thread-safe.
+
+    Args:
+        engine: Compares objects, and runs what is not sent.
+        settings: The connection's settings.
+        variables: Name the server and the folder of metadata. They are read when a statement chooses the engine.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> None:
+        self._engine, self._settings, self._variables = engine, settings, variables
+        self._lock = threading.Lock()
+        self._server: _Server | None = None
+        self._running: WeakSet[EmbeddedBatches] = WeakSet()
+
+    def runs(self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts) -> "SparkRuns":
+        """Return the executions of a statement: on the server, or in this process if `auto` decides so.
+
+        Args:
+            choice: `spark` or `auto`.
+            sql: The statement.
+            params: Its parameters.
+            layouts: Returns the layouts of the files of the tables of its plan.
+        """
+        return SparkRuns(partial(self._run, choice, sql, params, layouts))
+
+    def close(self) -> None:
+        """Cancel what runs, and wait a moment until the server has heard of it."""
+        running = [*self._running]
+        for batches in running:
+            batches.cancel()
+        until_s = time.monotonic() + _PATIENCE_S
+        for batches in running:
+            batches.join(max(0.0, until_s - time.monotonic()))
+        if self._server is not None and self._server.publisher is not None:
+            self._server.publisher.close()
+
+    def _run(self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts, prepared: Prepared) -> Batches:
+        """Start an execution; raises as `SparkRuns`."""
+        try:
+            batches = self._sent(choice, sql, params, layouts, prepared)
+        except (EngineChoiceError, StoreUnavailableError):
+            if choice is EngineChoice.spark:
+                raise
+            batches = None
+        if batches is None or (choice is EngineChoice.auto and batches.is_refused()):
+            return self._engine.run(prepared)
+        return batches
+
+    def _sent(
+        self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts, prepared: Prepared
+    ) -> "EmbeddedBatches | None":
+        """Return the batches of a statement that was sent; None for one that `auto` does not send."""
+        server, values = self._open(), scalars(params)
+        names = sent_tables(server, sql, values, prepared)
+        if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < server.auto_bytes:
+            return None
+        environment, of_table = self._settings.environment, layouts(prepared)
+        tables = [prepared.bound.snapshot.tables[name] for name in names]
+        pins = {table.name: pinned_version(server.publisher, environment, table, of_table(table)) for table in tables}
+        from dagfusion_query.spark.embedded_batches import EmbeddedBatches  # noqa: PLC0415  # an extra
+
+        operation = str(uuid.uuid4())
+        batches = EmbeddedBatches(
+            sent_statement(server, sql, values, prepared, pins, operation=operation),
+            prepared,
+            [*pins.values()],
+            partial(self._engine.compare_objects, prepared),
+            partial(interrupted, server, operation),
+        )
+        self._running.add(batches)
+        return batches
+
+    def _open(self) -> _Server:
+        with self._lock:
+            if self._server is None:
+                self._server = self._read()
+            return self._server
+
+    def _read(self) -> _Server:
+        of_service, of_all = ServiceSettings.read(self._variables), ConfigSettings.read(self._variables)
+        if of_service.spark_remote is None:
+            raise EngineChoiceError(
+                'engine="spark" needs a Spark Connect server: set DAGFUSION_SPARK_REMOTE, connect to the URL of a '
+                'query service that has one, or use engine="local"'
+            )
+        import_client()
+        folder, publisher = of_all.iceberg_metadata, None
+        if folder is not None:
+            allow = Grants(frozenset(listed(of_all.iceberg_consolidated or ""))).allow
+            publisher = Publisher(folder, self._settings, partial(allow, self._settings.environment))
+        return _Server(of_service.spark_remote, of_service.spark_catalog, of_service.spark_auto_bytes, publisher)
+
+
+def _size_bytes(scan: Scan) -> int:
+    """Return the bytes of the files that a plan keeps."""
+    return scan.bytes if scan.files is not None else int(pc.sum(scan.table.files["size_bytes"]).as_py() or 0)

@@ -1,0 +1,105 @@
+"""Statements that were planned here, and are sent to a Spark Connect server: which may be, and their batches."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.engine.engine import Prepared
+from dagfusion_query.errors import RemoteEngineError
+from dagfusion_query.spark.spark_sql import SparkNames, check_whole, named_tables, spark_statement
+
+if TYPE_CHECKING:
+    from dagfusion_query.spark.spark_connect import SparkStatement  # whose module loads grpc, which is optional
+
+_log = logging.getLogger(__name__)
+
+INTERRUPT_PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before each interrupt of one statement
+Values = Mapping[str, pa.Scalar]
+
+
+class Server(Protocol):
+    """A Spark Connect server."""
+
+    @property
+    def url(self) -> str:
+        """`sc://host:port`, with its options; or a reference to a secret that has it."""
+
+    @property
+    def catalog(self) -> str:
+        """The name of the service's Iceberg catalog there."""
+
+    @property
+    def session(self) -> str:
+        """The id of the session."""
+
+
+def sent_tables(server: Server, sql: str, values: Values, prepared: Prepared) -> set[TableName]:
+    """Return the tables that a statement names, also through views.
+
+    Args:
+        server: The server.
+        sql: The statement.
+        values: Its parameters.
+        prepared: Its plan.
+
+    Raises:
+        EngineChoiceError: It cannot be sent there.
+    """
+    views = prepared.bound.session.views
+    check_whole(prepared.warnings)
+    tables = named_tables(sql, {**dict.fromkeys(prepared.bound.tables), **views})
+    spark_statement(
+        sql, values, SparkNames(server.catalog, dict.fromkeys(tables, ""), views, _columns(prepared, tables))
+    )
+    return tables
+
+
+def sent_statement(
+    server: Server, sql: str, values: Values, prepared: Prepared, pins: Mapping[TableName, str], *, operation: str
+) -> "SparkStatement":
+    """Return a planned statement over the pinned versions of its tables, which does not run yet.
+
+    Args:
+        server: The server.
+        sql: The statement.
+        values: Its parameters.
+        prepared: Its plan.
+        pins: The versions.
+        operation: The id of its execution, a UUID.
+
+    Raises:
+        EngineChoiceError: It cannot be sent there.
+        MissingExtraError: The extra `spark` is not installed.
+    """
+    names = SparkNames(server.catalog, pins, prepared.bound.session.views, _columns(prepared, pins))
+    return _statement(server, operation, spark_statement(sql, values, names))
+
+
+def interrupted(server: Server, operation: str) -> bool:
+    """Interrupt a statement; return True if the server ran it.
+
+    The caller asks again until it did: a server may say nothing of a statement that it still plans, and run it.
+    """
+    statement = _statement(server, operation, "")
+    try:
+        return statement.interrupt()
+    except RemoteEngineError as error:
+        _log.warning("the operation %s was not interrupted on the Spark engine: %s", operation, error)
+        return False
+    finally:
+        statement.close()
+
+
+def _statement(server: Server, operation: str, sql: str) -> "SparkStatement":
+    from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement  # noqa: PLC0415  # an extra
+
+    return SparkStatement(SparkSession(server.url, server.session), operation, sql)
+
+
+def _columns(prepared: Prepared, names: Iterable[TableName]) -> Mapping[TableName, pa.Schema]:
+    """Return the columns of tables that a statement reads."""
+    tables = prepared.bound.snapshot.tables
+    return {name: pa.schema([*tables[name].file_schema, *tables[name].partition_schema]) for name in names}
