@@ -11,7 +11,7 @@ setup:      ## make the environment that editors and plain `pytest` use
 check:      ## style, format and types
 	uv run tox -e lint,types
 
-fast:       ## the tests that start no process: about a minute
+fast:       ## the tests that start no process: less than a minute
 	uv run tox -e fast
 
 test:       ## every check

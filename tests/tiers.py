@@ -5,9 +5,10 @@
     unit      the test starts processes, or uses the fixture `heavy`, `long` or `alone`
     fast      the rest
 
-A test that needs more than a third of a second of CPU asks for `heavy`. One that needs more than 12 seconds, and shares
+A test that needs more than a tenth of a second of CPU asks for `heavy`. One that needs more than 12 seconds, and shares
 nothing costly with other tests, asks for `long`: CI draws a sample of these. A session of fast tests alone, as of `tox
--e fast`, draws a tenth of the examples of properties (`examples`), CI three tenths, and every other session all.
+-e fast`, draws a tenth of the examples of properties (`examples`), CI three tenths, and every other session all. It
+imports no file that asks for these fixtures by `pytestmark`, because none of its tests is fast.
 
 A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone fails where a
 test starts a process and does not ask. A test that asks for `alone` decides by time or by work, so nothing else may run
@@ -15,6 +16,7 @@ beside it: such tests run without pytest-xdist, by `tox -e alone`.
 """
 
 import gc
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +31,9 @@ STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spaw
 PLATFORM = "file"  # the program that `platform.architecture` runs, which the first import of Dagster calls
 WHOLE = 100  # the examples of a property that names no number
 FOLDER = Path(__file__).parent
+SLOWER = "|".join(sorted(set().union(*TIERS.values())))
+NONE_FAST = re.compile(rf'^pytestmark = .*usefixtures\(.*"({SLOWER})"', re.MULTILINE)
+END_TO_END = FOLDER / "e2e"  # all of its tests use the fixture `end_to_end`
 
 
 def examples(count: int) -> int:
@@ -66,7 +71,7 @@ def processes() -> None:
 
 @pytest.fixture(scope="session")
 def heavy() -> None:
-    """Asked for by tests that need more than a third of a second of CPU."""
+    """Asked for by tests that need more than a tenth of a second of CPU."""
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +88,14 @@ def pytest_configure(config: pytest.Config) -> None:
     for tier in (FAST, *TIERS):
         config.addinivalue_line("markers", f"{tier}: a tier of tests, which follows from fixtures: see tests/tiers.py")
     config.addinivalue_line("markers", f"{ALONE}: nothing else may run beside it; follows from the fixture `{ALONE}`")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what a session of fast tests would import in vain, which can take longer than its tests."""
+    if config.option.markexpr != FAST:
+        return None
+    is_slow = collection_path.match("test_*.py") and NONE_FAST.search(collection_path.read_text())
+    return True if is_slow or collection_path == END_TO_END else None
 
 
 @pytest.hookimpl(tryfirst=True)

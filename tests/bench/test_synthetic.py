@@ -19,6 +19,7 @@ def test_a_catalog_has_as_many_partitions_as_asked_for(count: int) -> None:
     assert table.problem is None
 
 
+@pytest.mark.usefixtures("heavy")
 def test_planning_keeps_the_files_of_the_statement() -> None:
     with planner(1_000) as over:
         kept = {statement: over.plan(statement).scans[0].count for statement in STATEMENTS}

@@ -28,7 +28,7 @@ Client = Callable[[str], Any]
 SERVICES = ("s3", "iam", "sts", "cloudformation", "cloudwatch", "sns", "secretsmanager", "logs")
 EMAIL = "ops@example.com"
 CREATED = ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::IAM::Role")  # of services.yaml
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("heavy")]  # reads the templates with cfn-lint
 
 
 @pytest.fixture(scope="module")

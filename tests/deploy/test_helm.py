@@ -15,6 +15,7 @@ from tests.deploy import pod_monitor
 from tests.deploy.charts import KUBERNETES, Documents, Values, answers, documents, only
 from tests.deploy.policies import matches
 
+pytestmark = pytest.mark.usefixtures("heavy")  # imports Kubernetes' schemas
 LEAST: Values = {
     "eventLog": {
         "url": "postgresql://dagfusion_reader@db.example:5432/dagster?sslmode=require",

@@ -16,6 +16,7 @@ from scripts.release import IMAGES
 from tests.deploy.charts import KUBERNETES, Documents, only
 from tests.query.spark.sail import free_port, running
 
+pytestmark = pytest.mark.usefixtures("heavy")  # imports Kubernetes' schemas
 ORDINARY = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 SERVER, WORKER = "dagfusion-sail", "dagfusion-sail-worker"
 

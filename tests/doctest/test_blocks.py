@@ -99,6 +99,7 @@ def test_data_in_documents_is_well_formed() -> None:
     assert len([json.loads(code) for code in found]) > 0
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")  # Dagster's own call
 def test_components_in_documents_resolve() -> None:
     found = [block.code for document in documents() for block in blocks(document) if block.language == "yaml"]
@@ -112,6 +113,7 @@ def test_components_in_documents_resolve() -> None:
         assert isinstance(component.resolve_from_dict(declared["attributes"]), component)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_components_in_documents_load_with_the_template_variables_above_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ class Key(str):
         return str.__hash__(self)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_result_names_few_partitions_of_many_and_needs_work_as_they_are_many() -> None:
     def calls(count: int) -> int:
         entry = record(1, {"x": {"min": 1, "max": 9, "nulls": 0}}, pa.schema([("x", pa.int64())]))

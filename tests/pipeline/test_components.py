@@ -115,6 +115,7 @@ def test_a_few_lines_store_and_check_tables(
     assert len(result.get_asset_materialization_events()) == (1 if broken else 2)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_checks_have_a_result_for_each_partition(load: Load) -> None:
     definitions = load("tables", PARTITIONED.format(partitions="{{ days }}"))
     (spec,) = [one for checks in definitions.asset_checks or () for one in checks.check_specs]

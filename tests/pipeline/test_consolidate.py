@@ -94,6 +94,7 @@ def test_a_schedule_runs_the_job_every_night() -> None:
     assert (schedule.name, schedule.cron_schedule) == ("nightly_schedule", "30 3 * * *")
 
 
+@pytest.mark.usefixtures("heavy")
 def test_another_io_manager_is_refused(instance: dg.DagsterInstance) -> None:
     job = build_consolidate_job([parts])
     with pytest.raises(

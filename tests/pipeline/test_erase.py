@@ -30,6 +30,7 @@ from dagfusion_pipeline.vacuum import superseded_objects
 from tests.pipeline.in_memory import STORE, Flat, Hive
 from tests.tiers import examples
 
+pytestmark = pytest.mark.usefixtures("heavy")
 LETTERS = list("abcd")
 RUN = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 UNNAMED = "this event log does not name it; queries may read it (a checkpoint or discovery may name it)"

@@ -22,6 +22,7 @@ from dagfusion_pipeline.logged_files import logged_consolidations
 from tests.pipeline.in_memory import STORE, Flat, Hive
 from tests.pipeline.written import MULTI, STATES, check_objects, entry_of, key_range, materializations
 
+pytestmark = pytest.mark.usefixtures("heavy")
 RUN = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 FOR_ENGINES: dict[str, Any] = {"field_ids": True, "partition_columns_in_files": True}
 Row = tuple[dt.date, str, int]
@@ -105,7 +106,6 @@ def test_columns_ids_and_events(instance: dg.DagsterInstance, tmp_path: Path) ->
     assert all(KEY not in (field.metadata or {}) for field in pq.read_schema(next(plain.rglob("*.parquet"))))
 
 
-@pytest.mark.usefixtures("heavy")
 def test_inputs_are_as_before(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     found = []
     for options in ({}, FOR_ENGINES):

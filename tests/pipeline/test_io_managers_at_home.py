@@ -16,6 +16,7 @@ from dagfusion_pipeline.frame_types import FRAME_TYPES
 from tests.pipeline.in_memory import Flat, Hive
 from tests.pipeline.written import entry_of, key_range, materializations
 
+pytestmark = pytest.mark.usefixtures("heavy")
 DAILY = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-04")
 
 
@@ -65,7 +66,6 @@ def printed(report) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - as
 NEWSLETTER = [subscribers, settings, recipients, report, printed]
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")  # Dagster's own call
 def test_a_project_of_ops_graph_assets_and_other_values_keeps_them_in_the_fallback(
     tmp_path: Path, instance: dg.DagsterInstance
@@ -84,7 +84,6 @@ def test_a_project_of_ops_graph_assets_and_other_values_keeps_them_in_the_fallba
     assert again.output_for_node("report") == "1 of 1"
 
 
-@pytest.mark.usefixtures("heavy")
 def test_without_a_fallback_each_value_is_refused_with_what_to_do(instance: dg.DagsterInstance) -> None:
     resources = {"io_manager": Flat(bucket="lake", prefix="refused")}
     with pytest.raises(FrameError, match=r"got dict: .*fallback=dagster.FilesystemIOManager\(\)"):
@@ -103,7 +102,6 @@ def strictest(limits) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - 
     LOADED.append(limits)
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")  # Dagster's own call
 def test_partitions_are_found_in_the_fallback_where_the_first_is_missing(
     tmp_path: Path, instance: dg.DagsterInstance
@@ -130,7 +128,6 @@ def daily_total(orders: pl.DataFrame) -> pl.DataFrame:
     return orders.select(pl.len().alias("orders"), pl.col("ordered_at").min().dt.date().alias("first"))
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("manager", [Hive(bucket="lake", prefix="shop"), Flat(bucket="lake", prefix="flat-shop")])
 def test_a_partition_expr_of_a_timestamp_is_the_window_of_the_partition(
     manager: dg.ConfigurableIOManager, instance: dg.DagsterInstance
@@ -153,7 +150,6 @@ def test_a_partition_expr_of_a_timestamp_is_the_window_of_the_partition(
 THEIRS_LOAD = int(pl.__version__.split(".")[0]) < 2
 
 
-@pytest.mark.usefixtures("heavy")
 def test_assets_move_from_dagster_polars_one_by_one(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     theirs = dagster_polars.PolarsParquetIOManager(base_dir=str(tmp_path))
     ours = Hive(bucket="lake", prefix="weather")
@@ -220,7 +216,6 @@ def load_register(annotation: Any, columns: Any, instance: dg.DagsterInstance) -
     return LOADED.pop()
 
 
-@pytest.mark.usefixtures("heavy")
 def test_inputs_read_only_the_columns_that_their_metadata_names(instance: dg.DagsterInstance) -> None:
     resources = {"io_manager": Hive(bucket="lake", prefix="register")}
     for key in ("2024-01-01", "2024-01-03"):
@@ -284,7 +279,6 @@ def through(value: Any, annotation: Any, manager: dg.ConfigurableIOManager | Non
     return LOADED.pop()
 
 
-@pytest.mark.usefixtures("heavy")
 def test_anything_that_gives_an_arrow_stream_is_a_frame() -> None:
     import duckdb  # noqa: PLC0415 - the IO managers do not import it
 
@@ -321,7 +315,6 @@ class FlatColumns(Flat):
         return [ColumnsType(), *FRAME_TYPES]
 
 
-@pytest.mark.usefixtures("heavy")
 def test_a_user_adds_a_type_of_frame() -> None:
     manager = FlatColumns(bucket="lake", prefix="columns")
     value = Columns(n=[1, 2])
@@ -354,7 +347,6 @@ def test_an_optional_output_may_be_none_and_is_none_for_its_inputs(value: pl.Dat
 # Columns that only happen to be called as a partition column.
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("manager", [Hive(bucket="lake", prefix="names"), Flat(bucket="lake", prefix="flat-names")])
 @pytest.mark.parametrize(
     ("definition", "key", "frame", "column"),

@@ -109,6 +109,7 @@ def test_only_partition_columns() -> None:
     )
 
 
+@pytest.mark.usefixtures("heavy")
 def test_partition_columns_of_other_types() -> None:
     rows = pl.DataFrame({"state": [1.5], "date": [DAY], "n": [1]})
     message = refused(ColumnTypeError, asset_of(rows, partitions_def=MULTI), tags=ONE_DAY)
@@ -208,6 +209,7 @@ def test_links_to_objects_that_name_none() -> None:
     assert message == "object_url of InMemory must be a URL with {key} in it, got 'https://s3.example/{bucket}'"
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(
     ("field", "value", "requirement"),
     [

@@ -24,6 +24,7 @@ from dagfusion_pipeline.landed_wipes import Wipe, last_wipes
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion, StoredObject
 from dagfusion_pipeline.tombstones import tombstone_event
 
+pytestmark = pytest.mark.usefixtures("heavy")
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 BOTH = dg.MultiPartitionsDefinition({"date": DAYS, "state": dg.StaticPartitionsDefinition(["CA", "NY"])})
 ORDERS = dg.AssetSpec(["Bronze", "orders"], partitions_def=BOTH)
@@ -169,7 +170,6 @@ def test_what_is_of_no_partition_is_left_out(lake: Lake) -> None:
     assert lake.skipped == f"{nothing}; 6 objects or folders are of no partition, and left out"
 
 
-@pytest.mark.usefixtures("heavy")
 def test_ticks_are_bounded_and_each_object_gets_its_turn(instance: dg.DagsterInstance) -> None:
     lake = Lake(instance, build_landing_sensor(ORDERS, objects_a_tick=5, events_a_tick=2))
     keys = {f"2024-01-{day:02}|{state}" for day in range(1, 8) for state in ("CA", "NY")}

@@ -19,6 +19,7 @@ from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.test_any_frame import EXAMPLES, manager_of, through
 from tests.tiers import examples
 
+pytestmark = pytest.mark.usefixtures("heavy")
 PLACES = ["column", "category", "named", "unnamed", "also a column", "level", "unnamed level", "first unnamed level"]
 _UNPARTITIONED = Layout(None, None, {})
 _FREQUENCIES = ["Y", "Y-JUN", "Q", "Q-NOV", "M", "3M", "W", "W-WED", "D", "h", "90min", "s", "ms", "us", "ns"]
@@ -51,7 +52,6 @@ def framed(values: pd.PeriodIndex, place: str) -> tuple[pd.DataFrame, str]:
     return rows.set_axis(values.rename("month" if place == "named" else None)), "month" if place == "named" else "index"
 
 
-@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(EXAMPLES), suppress_health_check=list(HealthCheck))
 @given(values=periods(), place=st.sampled_from(PLACES), data=st.data())
 def test_periods_come_back_from_the_timestamps_of_their_starts(
@@ -65,7 +65,6 @@ def test_periods_come_back_from_the_timestamps_of_their_starts(
     assert loaded[column].equals(pd.Series(values.to_timestamp(), name=column))
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("place", PLACES)
 def test_files_and_events_have_timestamps(place: str, tmp_path: Path) -> None:
     frame, column = framed(pd.PeriodIndex(["2024-01", None, "2024-03"], freq="M"), place)
@@ -109,7 +108,6 @@ def test_periods_are_a_partition_column() -> None:
     assert rows == {"2024-03-01": 1, "2024-03-02": 1, "2024-03-03": 1}
 
 
-@pytest.mark.usefixtures("heavy")
 def test_a_level_without_a_name_does_not_replace_a_column(instance: dg.DagsterInstance) -> None:
     frame, column = framed(pd.PeriodIndex(["2024-01"], freq="M"), "unnamed level")
     twice = Returned(frame.assign(**{column: 1}), pa.table({}))

@@ -215,6 +215,7 @@ def _materialized(result: dg.ExecuteInProcessResult) -> set[dg.AssetKey]:
     return {event.asset_key for event in result.get_asset_materialization_events() if event.asset_key}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_warnings_do_not_block(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(KEYS)
 
@@ -254,6 +255,7 @@ def test_a_run_is_checked_over_its_partitions_and_another_over_all(instance: dg.
     assert first(results["row_count"], "unknown") == {"2024-01-04|CA": "not materialized"}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_some_checks_run_without_the_others(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(None)
     write(orgs, instance)

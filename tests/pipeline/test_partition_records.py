@@ -28,6 +28,7 @@ def test_records_come_back_newest_first_without_events_that_claim_no_object() ->
         assert {(record.partition, record.rows) for record in current} == {("a", 3), ("b", 2)}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_records_of_a_run_are_its_own_over_many_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dagfusion_pipeline.partition_records._PAGE", 3)
     partitions = [str(number) for number in range(10)]

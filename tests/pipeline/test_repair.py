@@ -26,6 +26,7 @@ from dagfusion_pipeline.replacing import found_objects
 from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.written import check_objects
 
+pytestmark = pytest.mark.usefixtures("heavy")
 KEY = dg.AssetKey(["Silver", "orders"])
 TABLE = "local_silver.orders"
 LETTERS = ["a", "b", "c"]

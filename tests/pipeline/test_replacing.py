@@ -15,6 +15,8 @@ from dagfusion_pipeline.store import ObjectStore, checksum
 from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.test_erase import KEY, RUN, latest, write
 
+pytestmark = pytest.mark.usefixtures("heavy")
+
 
 def put(store: ObjectStore, key: str, content: bytes) -> str:
     with store.uploads(1) as uploads:

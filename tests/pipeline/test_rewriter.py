@@ -17,6 +17,7 @@ from dagfusion_pipeline.parquet import PARTITION_METADATA_KEY
 from tests.pipeline.in_memory import STORE, Flat, Hive
 from tests.pipeline.test_erase import ALL, KEY, RUN, latest, stored, write
 
+pytestmark = pytest.mark.usefixtures("heavy")
 ROWS = pa.table(
     {
         "letter": pa.array(["a", "a", "b", "b"]),

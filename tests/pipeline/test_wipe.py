@@ -105,6 +105,7 @@ def test_a_wiped_partition_is_missing_for_inputs_checks_and_consolidations(
     assert read(strict, instance, manager) == KEYS
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_tombstone_says_what_it_is_to_people(instance: dg.DagsterInstance, manager: Hive) -> None:
     write(instance, manager)
     wipe_partitions(instance, daily.key, KEYS[:1], reason="asked for by the legal team")
@@ -116,6 +117,7 @@ def test_a_tombstone_says_what_it_is_to_people(instance: dg.DagsterInstance, man
     assert event.metadata[TOMBSTONE_ENTRY].value == {"version": 1, "reason": "asked for by the legal team"}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_wiped_rows_are_not_consolidated_again_and_again(
     instance: dg.DagsterInstance, manager: Hive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

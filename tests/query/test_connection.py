@@ -72,6 +72,7 @@ def test_a_materialization_becomes_visible_by_itself(write: Write, connect: Call
     assert eventually(lambda: connection.sql(f"SELECT count(*) AS n FROM {TABLE}").to_arrow()["n"].to_pylist() == [2])
 
 
+@pytest.mark.usefixtures("heavy")
 def test_an_object_that_was_replaced_meanwhile_is_read_after_one_refresh(
     write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
@@ -87,6 +88,7 @@ def test_an_object_that_was_replaced_meanwhile_is_read_after_one_refresh(
     assert result.stats.generation > before
 
 
+@pytest.mark.usefixtures("heavy")
 def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
     write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:

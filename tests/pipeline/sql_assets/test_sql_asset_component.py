@@ -102,6 +102,7 @@ def test_a_yaml_file_declares_an_asset_that_runs(
     assert rows["n"].to_list() == [2, 4, 6]
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_the_query_can_be_in_the_yaml(project: Project) -> None:
     definitions = project.load(f'sql: "{QUERY}"')

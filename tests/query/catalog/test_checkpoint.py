@@ -158,6 +158,7 @@ def test_a_damaged_checkpoint_is_not_used(
         checkpoint.load(checkpoint.head() or head, "uat")
 
 
+@pytest.mark.usefixtures("heavy")
 def test_no_damage_looks_like_a_store_that_does_not_answer(
     checkpoint: CheckpointStore, store: MemoryStore, snapshot: Snapshot
 ) -> None:

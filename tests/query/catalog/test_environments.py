@@ -59,6 +59,7 @@ def orgs(name: str) -> TableName:
     return TableName(f"{name}_silver_tax_id", "partitioned_organizations")
 
 
+@pytest.mark.usefixtures("heavy")
 def test_each_environment_has_its_own_tables(on_sqlite: Any, follow: Follow, file_record: Record) -> None:
     on_sqlite.report(file_record("CA"))
     environments = follow(uat=str(on_sqlite.home), prod=str(on_sqlite.home))
@@ -70,6 +71,7 @@ def test_each_environment_has_its_own_tables(on_sqlite: Any, follow: Follow, fil
     assert states["prod"].dagster_url == "http://prod"
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_published_generation_is_on_disk(on_sqlite: Any, follow: Follow, file_record: Record) -> None:
     on_sqlite.report(file_record("CA"))
     environments = follow(uat=str(on_sqlite.home))
@@ -111,6 +113,7 @@ def test_one_that_goes_down_serves_its_last_snapshot(on_sqlite: Any, follow: Fol
     assert orgs("uat") in later.snapshot.tables
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_past_of_a_table_that_is_a_view_now_needs_a_grant_of_its_own(
     on_sqlite: Any, follow: Follow, file_record: Record
 ) -> None:
@@ -179,6 +182,7 @@ def test_a_damaged_snapshot_is_followed_by_a_later_one(on_sqlite: Any, follow: F
     assert orgs("uat") in MappedCatalog(state.folder, "uat").at(state.snapshot.generation).tables
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_full_disk_holds_the_catalog_back_until_there_is_room(
     on_sqlite: Any, follow: Follow, file_record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +206,7 @@ def test_a_full_disk_holds_the_catalog_back_until_there_is_room(
     assert len(freed.snapshot.tables[orgs("uat")].files) == 2
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_full_disk_at_the_start_is_a_problem(
     on_sqlite: Any, follow: Follow, file_record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ def test_a_stored_snapshot_is_served_while_the_log_is_away(
     assert catalog.lag().full_reads == 0
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
     on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

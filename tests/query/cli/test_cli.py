@@ -41,6 +41,7 @@ def test_sql_shows_a_table_and_what_it_cost(cli: Cli) -> None:
     assert "2 rows; 1 of 3 files read" in outcome.err
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_table_shows_as_many_rows_as_asked(cli: Cli) -> None:
     outcome = cli("sql", f"SELECT id FROM {TABLE}", "--max-rows", "2")
 
@@ -93,6 +94,7 @@ def test_values_that_json_has_no_type_for(cli: Cli) -> None:
     ]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_columns_of_one_name_are_shown_each(cli: Cli) -> None:
     query = f"SELECT a.state, b.state, a.id FROM {TABLE} a JOIN {TABLE} b ON a.id + 10 = b.id WHERE a.id = 0"
 
@@ -204,6 +206,7 @@ def test_the_shell_completes_commands(tmp_path: Path, shell: str) -> None:
     assert "describe" in ran.stdout
 
 
+@pytest.mark.usefixtures("heavy")
 def test_parameters_are_bound(cli: Cli) -> None:
     named = cli(
         "sql",
@@ -275,6 +278,7 @@ def test_export_prints_the_warnings_of_the_table(
     assert done.err.splitlines()[0] == warnings[0]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_export_with_another_event_log_leaves_a_log_as_it_is(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +295,7 @@ def test_export_with_another_event_log_leaves_a_log_as_it_is(
     assert len([*(tmp_path / "delta" / "_delta_log").iterdir()]) == 1
 
 
+@pytest.mark.usefixtures("heavy")
 def test_assets_that_are_pickled_are_one_line(
     cli: Cli, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

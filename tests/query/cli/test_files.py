@@ -57,6 +57,7 @@ def test_the_format_that_is_asked_for_wins(cli: Cli, tmp_path: Path) -> None:
     assert cli("sql", "SELECT 7 AS n", "-o", "-", "-F", "jsonl").out == b'{"n":7}\n'
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("query", ["SELEC 1", f"SELECT 1 / (id - id) FROM {TABLE}"])
 def test_a_failed_query_leaves_what_was_there(cli: Cli, tmp_path: Path, query: str) -> None:
     (tmp_path / "x.csv").write_text("before")

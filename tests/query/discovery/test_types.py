@@ -14,6 +14,7 @@ from dagfusion_query import connect
 from dagfusion_query.errors import UndiscoverableError
 from tests.query.discovery.conftest import Report
 
+pytestmark = pytest.mark.usefixtures("heavy")
 MOMENT = dt.datetime(2024, 1, 1, 1, 2, 3)  # noqa: DTZ001
 FAR = [dt.datetime(9999, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1), MOMENT, None]  # noqa: DTZ001
 TIMES = [(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "UTC", "America/New_York")]
@@ -57,7 +58,6 @@ def reads(on_sqlite: Any, report: Report) -> Any:
         connection.close()
 
 
-@pytest.mark.usefixtures("heavy")
 def test_every_type_that_arrow_writes_is_read(reads: Any, tmp_path: Path) -> None:
     paths: dict[Path, pa.Table] = {}
     for number, (kind, value) in enumerate(VALUES.items()):
@@ -71,7 +71,6 @@ def test_every_type_that_arrow_writes_is_read(reads: Any, tmp_path: Path) -> Non
         assert (expected.schema, found.to_pylist()) == (expected.schema, expected.to_pylist())
 
 
-@pytest.mark.usefixtures("heavy")
 def test_every_type_that_duckdb_writes_is_read_or_left_out(reads: Any, tmp_path: Path) -> None:
     paths = [tmp_path / f"d{number}.parquet" for number in range(len(OF_DUCKDB))]
     for path, expression in zip(paths, OF_DUCKDB, strict=True):

@@ -17,6 +17,7 @@ from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from tests.query.discovery.conftest import Follow, Report, Write, partitions, table
 from tests.waiting import PATIENCE_S, eventually
 
+pytestmark = pytest.mark.usefixtures("heavy")
 ORDERS = TableName("uat_default", "orders")
 
 
@@ -184,7 +185,6 @@ def test_a_bucket_that_is_named_later_counts_for_what_was_learnt(
     assert None not in [table.problem for table in after.current().tables.values()]
 
 
-@pytest.mark.usefixtures("heavy")
 def test_a_slow_store_holds_nothing_else_up(
     on_sqlite: Any, follow: Follow, report: Report, monkeypatch: pytest.MonkeyPatch, file_record: Callable[..., Any]
 ) -> None:

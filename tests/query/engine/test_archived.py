@@ -14,6 +14,7 @@ from tests.query.engine.conftest import Lake
 from tests.query.engine.consolidating import consolidate
 from tests.query.engine.test_views import publish
 
+pytestmark = pytest.mark.usefixtures("heavy")
 T = "local_default.t"
 RECURSIVE = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 1)"
 NOW = dt.datetime(2024, 4, 15, 12, tzinfo=dt.UTC)
@@ -118,7 +119,6 @@ def test_kept_results_are_those_of_the_same_files(new_lake: Callable[..., Lake],
     assert total() == (2, None)
 
 
-@pytest.mark.usefixtures("heavy")
 def test_large_objects_with_left_out_rows_are_read_only_for_the_others(
     archive: Lake, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

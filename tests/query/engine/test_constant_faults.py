@@ -66,6 +66,7 @@ TIMES = st.builds(
 )
 
 
+@pytest.mark.usefixtures("heavy")
 @EXACT
 @given(TIMES, TIMES, st.sampled_from(["hour", "at"]), st.sampled_from(sorted(COMPARISONS)))
 def test_timestamps_without_seconds_compare(

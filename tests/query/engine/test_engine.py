@@ -216,6 +216,7 @@ def test_explain_shows_the_real_files_and_no_template(orgs: Any) -> None:
     assert "dagfusion-" not in physical
 
 
+@pytest.mark.usefixtures("heavy")
 def test_threads_share_an_engine(orgs: Any) -> None:
     barrier = threading.Barrier(8)
 

@@ -39,6 +39,7 @@ def _each(lake: Any, bound: str, keys: Sequence[int], key: str) -> dict[int, str
     return {k: _bits(lake.rows(f"SELECT {bound} AS b FROM {TABLE} WHERE {key} = {k}")[0]["b"]) for k in keys}
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(GROUPS, KINDS, st.sampled_from(["min", "max"]), st.sampled_from(["p", "g"]))
 def test_groups_have_the_bounds_of_their_rows(

@@ -37,6 +37,7 @@ def test_integers(function: str, start: int, stop: int, step: int) -> None:
     assert_equal(f"{function}({start}, {stop}, {step})")
 
 
+@pytest.mark.usefixtures("heavy")
 @given(functions, days, days, intervals)
 def test_dates(function: str, start: dt.date, stop: dt.date, interval: str) -> None:
     assert_equal(f"{function}(DATE '{start}', DATE '{stop}', INTERVAL '{interval}')")

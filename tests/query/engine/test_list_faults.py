@@ -45,6 +45,7 @@ def rows() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.close()
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("condition", NEEDED)
 def test_rows_of_null_stay_out(table: Any, condition: str) -> None:
     found = table.rows(f"SELECT x FROM {T} WHERE s = 'CA' AND ({condition}) ORDER BY x")

@@ -259,6 +259,7 @@ def test_a_damaged_result_is_not_taken(what: str, keeping: Callable[..., Keeping
     assert lake.ask(SUM) == (None, pa.table({"n": [1]}))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_results_used_last_are_in_memory(keeping: Callable[..., KeepingLake], tmp_path: Path) -> None:
     lake = keeping(DAGFUSION_RESULT_CACHE_MEMORY_BYTES="15000")
     lake.put("a", range(1000))

@@ -50,6 +50,7 @@ def test_a_loop_that_is_closed_cancels_what_runs_and_takes_no_more(complaints: l
     assert complaints == []
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_loop_may_be_closed_while_another_thread_submits(complaints: list[str]) -> None:
     """Ctrl-C in the command closes the engine while its other thread asks for the next batch."""
     for _ in range(ROUNDS):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.tiers import examples
 
+pytestmark = pytest.mark.usefixtures("heavy")
 T, U = "local_default.t", "local_default.u"
 COUNT = 40_000  # some batches of 8,192 rows
 LARGE = pa.table({"id": range(COUNT), "i": range(COUNT - 1, -1, -1), "y": [float(n) for n in range(COUNT)]})
@@ -37,7 +38,6 @@ def tables(lake: Any) -> Any:
     return lake
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("source", [f"{U} a JOIN {T} b ON a.i = b.id", f"{T} b JOIN {U} a ON a.i = b.id"])
 def test_the_first_rows_of_an_order(tables: Any, source: str) -> None:
     sql = f"SELECT a.id, b.id, a.y + b.y AS s FROM {source} ORDER BY a.id LIMIT 3"
@@ -47,7 +47,6 @@ def test_the_first_rows_of_an_order(tables: Any, source: str) -> None:
     assert answer.rename_columns(["a", "b", "s"]).to_pylist() == FIRST
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("column", ["id", "y"])
 def test_rows_without_a_partner(tables: Any, column: str) -> None:
     sql = f"SELECT a.y, b.y AS z, a.id, b.id AS d FROM {T} a RIGHT JOIN {T} b ON a.id = b.i + 900"
@@ -55,7 +54,6 @@ def test_rows_without_a_partner(tables: Any, column: str) -> None:
     assert len(tables.rows(f"{sql} WHERE a.{column} IS NULL")) == 900
 
 
-@pytest.mark.usefixtures("heavy")
 def test_the_first_rows_inside_a_scalar_subquery(tables: Any) -> None:
     inner = f"SELECT a.id AS a, a.y + b.y + b.id AS s FROM {U} a JOIN {T} b ON a.i = b.id ORDER BY a.id LIMIT 3"
 
@@ -142,7 +140,6 @@ SOURCES = st.one_of(
 )
 
 
-@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(SHAPES), st.lists(COLUMN, min_size=2, max_size=2, unique=True), SOURCES)
 def test_names_make_no_difference(few: Any, shape: str, columns: list[str], source: str) -> None:

@@ -199,6 +199,7 @@ def test_a_name_in_quotes_is_found(orgs: Any) -> None:
     assert not prepared.is_repeatable
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_view_that_no_statement_names_costs_nothing(orgs: Any) -> None:
     """Each of these reads the one before twice, so that the last would take years to plan."""
     before = TABLE

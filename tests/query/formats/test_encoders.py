@@ -237,6 +237,7 @@ def test_unique_names_are_unique_and_keep_what_was(names: list[str]) -> None:
         assert unique == names
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_large_result_has_row_groups_of_bounded_size() -> None:
     batch = pa.record_batch({"a": pa.array(range(500_000))})
     encoder = Format.parquet.encoder(batch.schema)

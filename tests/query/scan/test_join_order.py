@@ -13,6 +13,7 @@ from dagfusion_query.engine.engine import Engine
 from dagfusion_query.scan import splice
 from dagfusion_query.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("heavy")
 FILES, ROWS, DIM, MID = 6, 400, 20, 90
 STAR = "SELECT d.name, m.label, sum(v) AS total FROM {} GROUP BY 1, 2"
 ORDERS = [
@@ -85,7 +86,6 @@ def test_a_star_is_read_past_its_small_tables(star: Any, order: str) -> None:
     assert _rounded(lake.sql(_named(sql))) == _rounded(peer.execute(sql).to_arrow_table())
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("sql", JOINS)
 def test_a_join_begins_with_the_small_table(star: Any, sql: str) -> None:
     lake, peer = star
@@ -99,7 +99,6 @@ def test_a_join_begins_with_the_small_table(star: Any, sql: str) -> None:
     assert _rounded(answer) == _rounded(expected)
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("sql", OTHERS)
 def test_no_answer_is_taken_from_witnesses(star: Any, sql: str) -> None:
     lake, peer = star

@@ -22,6 +22,8 @@ from tests.query.server.process import Server, served
 from tests.stores import s3_fields
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("processes")  # imports cfn-lint
+
 __all__ = ["s3_fields"]
 NAMESPACE = "DagFusion/uat"
 ENVIRONMENT = "local"

@@ -234,6 +234,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert (tmp_path / f"{FILE_NAME}.damaged").read_bytes() == content
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_page_ends_when_its_texts_are_long(tmp_path: Path) -> None:
     history, long = QueryHistory(tmp_path, 2000, 1 << 30), "é" * 5000
     failed = Failure(code="sql_syntax", message="x" * 10_000)

@@ -17,6 +17,7 @@ from tests.query.engine.conftest import Lake
 from tests.query.test_redact import SETTINGS
 from tests.tiers import examples
 
+pytestmark = pytest.mark.usefixtures("heavy")
 TABLE = "local_silver_tax_id.orgs"
 ENDPOINT = str(SETTINGS.endpoint_url).rstrip("/")
 

@@ -12,6 +12,8 @@ from dagfusion_query.documents.query_documents import QueryCost
 from dagfusion_query.doors.console import POLICY
 from tests.query.doors.console.conftest import Served, editor, run, write
 
+pytestmark = pytest.mark.usefixtures("heavy")
+
 
 def test_a_token_is_asked_for_and_forgotten(page: Page, served: Served) -> None:
     token = served.require_token()
@@ -200,7 +202,6 @@ def test_a_service_that_is_gone_is_told_and_asked_again(page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
 
 
-@pytest.mark.usefixtures("heavy")
 def test_files_come_with_their_types_and_a_policy(served: Served) -> None:
     index = httpx.get(served.url)
     assert index.headers["content-type"] == "text/html; charset=utf-8"

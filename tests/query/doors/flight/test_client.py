@@ -151,6 +151,7 @@ def test_cancel(connection: FlightConnection, service: FakeService) -> None:
     assert eventually(lambda: not service.open)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_results_that_nobody_wants_are_given_up(door: FlightDoor, service: FakeService) -> None:
     service.results["select hangs"] = result(ORDERS, hangs=True)
     with FlightConnection(url(door)) as connection:

@@ -110,6 +110,7 @@ def test_a_client_that_takes_nothing_is_let_go(door: HttpDoor, service: FakeServ
     assert service.streams[0].taken < 64
 
 
+@pytest.mark.usefixtures("heavy")
 def test_results_take_no_memory_while_nobody_takes_them(
     door: HttpDoor, client: httpx.Client, service: FakeService
 ) -> None:

@@ -170,6 +170,7 @@ def test_the_folder_of_another_table_is_given_to_nobody_who_may_not_read_it(sts:
     assert credentials.access(state, table_of(state), METADATA, ANN).places
 
 
+@pytest.mark.usefixtures("heavy")
 def test_large_objects_may_be_read_if_the_catalog_names_them(sts: Sts) -> None:
     folder = "s3://lake/t/_consolidated/Silver/orders/"
     state = consolidated(state_of(ORDERS), ("Silver", "orders"), f"{folder}data-1.parquet")
