@@ -11,12 +11,13 @@ import hypothesis
 import hypothesis.strategies as st
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.values import value_entry
 from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.iceberg.iceberg_manifest import manifest_groups
+from dagfusion_query.iceberg.iceberg_manifest import manifest_groups, new_after
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
 from tests.query.iceberg.reading import Part, bounds_of, data_files, folded, manifests, only, opened, publish
@@ -262,3 +263,59 @@ def test_groups_have_each_file_once_and_change_little(data: st.DataObject) -> No
         order = data.draw(st.permutations(range(len(files))))
         assert [sorted(g["event_id"].to_pylist()) for g in manifest_groups(files.take(order), "state")] == groups
         assert sorted(id_ for group in groups for id_ in group) == sorted(files["event_id"].to_pylist())
+
+
+@hypothesis.given(st.data())
+@hypothesis.settings(max_examples=examples(50))
+def test_new_files_have_manifests_of_their_own(data: st.DataObject) -> None:
+    by_state = data.draw(st.dictionaries(st.sampled_from("ABCDE"), st.integers(1, 20), min_size=1))
+    keys = data.draw(st.permutations([(state, f"{n}") for state, count in by_state.items() for n in range(count)]))
+    files = only(folded([Part(key, {"id": "int64"}, {}) for key in keys], {"state": "string", "day": "string"})).files
+    after = data.draw(st.integers(0, len(files)))
+    old = files.filter(pc.less_equal(files["event_id"], after))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 4)
+        groups, of_old = (
+            [group["event_id"].to_pylist() for group in manifest_groups(some, "state", event)]
+            for some, event in ((files, after), (old, None))
+        )
+        order = data.draw(st.permutations(range(len(files))))
+        assert [g["event_id"].to_pylist() for g in manifest_groups(files.take(order), "state", after)] == groups
+    new = groups[: len(groups) - len(of_old)]
+    assert [*new, *of_old] == groups
+    assert [event for group in new for event in group] == list(range(after + 1, len(files) + 1))
+
+
+@hypothesis.given(st.lists(st.integers(1, 1 << 40), min_size=2, max_size=400), st.integers(1, 3))
+@hypothesis.settings(max_examples=examples(200))
+def test_the_event_after_which_files_are_new(ids: list[int], repeated: int) -> None:
+    events = sorted(ids * repeated)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._LEAST_NEW", 8)
+        after = new_after(pa.chunked_array([events]))
+    share = 1 << (len(events) // 8).bit_length() >> 1
+    least, most = share // 8, share + share // 8
+    if share < 8:
+        assert after is None
+    elif after is None:
+        assert events[-least] == events[-most]
+    else:
+        assert least <= sum(event > after for event in events) < most + 1
+
+
+def test_few_manifests_change_with_new_files(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many states have a new file each time; the new files join the others at a few of the times."""
+    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 8)
+    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._LEAST_NEW", 16)
+    names = [f"S{number}" for number in range(10)]
+    snapshot = folded(states(*names), KINDS)
+    before, changed = uris(publish(publisher, snapshot)), []
+    for time in range(12):
+        parts = [part for name in names for part in states(name, days=1, first=100 + time)]
+        snapshot = folded(parts, KINDS, snapshot, 1000 + 10 * time)
+        published = publish(publisher, snapshot)
+        changed.append(len(uris(published) - before))
+        before = uris(published)
+        assert len(data_files(published)) == 400 + 10 * (time + 1)
+    assert sorted(changed)[6] <= 5
+    assert sum(count >= 10 for count in changed) <= 4, changed

@@ -21,7 +21,7 @@ from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 _READ_ALIKE = frozenset(
     {pa.string(), pa.date32(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16()}
 )
-_COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
+COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class SnapshotFiles:
     """The data files of a snapshot.
 
     Attributes:
-        small: Some rows of `Table.files`, without the columns that manifests do not need.
-        large: Large objects, one row each, with the same columns: no partition, and partition columns in `stats`.
+        small: Some rows of `Table.files`, with the columns of manifests and the events.
+        large: Large objects, one row each, with the columns of manifests: no partition, and partition columns in
+            `stats`.
         objects: The same objects, of `CONSOLIDATED_SCHEMA`.
     """
 
@@ -62,7 +63,7 @@ def data_files(table: Table, schema: IcebergSchema, *, is_consolidated: bool) ->
         schema: Its columns in Iceberg.
         is_consolidated: Use large objects.
     """
-    files = table.files.select(_COLUMNS)
+    files = table.files.select([*COLUMNS, "event_id"])
     of_file, objects = _objects(table) if is_consolidated else (None, CONSOLIDATED_SCHEMA.empty_table())
     if of_file is None or not len(objects):
         return SnapshotFiles(files, files.slice(0, 0), objects)

@@ -4,6 +4,10 @@ Files of one value of the leading partition column share a manifest, so that eng
 partition changes one. Where values have few files, neighbouring values share one; where a value has very many files,
 they are cut into several. Both cuts follow from the content (a hash of what is at the cut), so that files before and
 after a new one stay in the manifests in which they are.
+
+In a table of many files, the files of the latest events have manifests of their own, in the order of the events: so new
+files of many values change one or two manifests. They join the others many at a time, at an event that follows from the
+content, too: services that have written different versions before write the same manifests.
 """
 
 import hashlib
@@ -41,6 +45,8 @@ _PARQUET = data(b"PARQUET")
 MAX_FILES = 2048  # of a manifest, on average; a power of two
 _MIN_FILES = 256  # of a manifest of several values, on average
 _MAX_MANIFESTS = 1000  # about, before manifests get larger
+_NEW_SHARE = 8  # about one of so many files may be new
+_LEAST_NEW, _MOST_NEW = 1024, 8192  # files; a table whose share is less than the first has no new ones
 Cuts = npt.NDArray[np.bool_]
 
 
@@ -222,13 +228,39 @@ def struct_field(column: pa.ChunkedArray, name: str) -> pa.Array:
     return pc.struct_field(array, array.type.get_field_index(name))
 
 
-def manifest_groups(files: pa.Table, leading: str | None) -> Iterator[pa.Table]:
+def new_after(event_ids: pa.ChunkedArray) -> int | None:
+    """Return the event after which files are new; None if no file is.
+
+    It is the number with the most zeros at its end, in binary, of those that give neither too few new files nor too
+    many. So it stays the same while files are added, until there are too many.
+
+    Args:
+        event_ids: The events of all files of a table.
+    """
+    share = min(_power_of_two(len(event_ids) / _NEW_SHARE), _MOST_NEW)
+    if share < _LEAST_NEW:
+        return None
+    ids = np.asarray(event_ids)
+    at = len(ids) - share - share // _NEW_SHARE, len(ids) - share // _NEW_SHARE
+    least, end = np.partition(ids, at)[[*at]].tolist()
+    if least >= end:  # one event has many of them
+        return None
+    zeros = ((least - 1) ^ (end - 1)).bit_length() - 1
+    return int((end - 1) >> zeros << zeros)
+
+
+def manifest_groups(files: pa.Table, leading: str | None, after: int | None = None) -> Iterator[pa.Table]:
     """Yield the files of each manifest.
 
     Args:
         files: As `Table.files` has them, in any order.
         leading: The leading partition column; None if there is none.
+        after: The event after which files are new; None if no file is.
     """
+    if after is not None:
+        is_new = pc.greater(files["event_id"], after)
+        yield from _groups_of_new(files.filter(is_new))
+        files = files.filter(pc.invert(is_new))
     if not len(files):
         return
     keys = {"uri": files["uri"]}
@@ -243,6 +275,16 @@ def manifest_groups(files: pa.Table, leading: str | None) -> Iterator[pa.Table]:
     starts = [0, *np.flatnonzero(cuts).tolist()]
     for start, end in zip(starts, [*starts[1:], len(files)], strict=True):
         yield files.slice(start, end - start)
+
+
+def _groups_of_new(files: pa.Table) -> Iterator[pa.Table]:
+    """Yield new files in the order of their events, so that the next ones change the last manifest."""
+    files = files.sort_by([("event_id", "ascending"), ("uri", "ascending")])
+    start = 0
+    for end, uri in enumerate(files["uri"].to_pylist(), 1):
+        if zlib.crc32(uri.encode()) % _MIN_FILES == 0 or end == len(files):
+            yield files.slice(start, end - start)
+            start = end
 
 
 def _cuts(uris: list[bytes], values: pa.Array | None) -> Cuts:

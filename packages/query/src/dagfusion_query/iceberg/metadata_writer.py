@@ -19,8 +19,8 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.iceberg.data_files import data_files
-from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
+from dagfusion_query.iceberg.data_files import COLUMNS, data_files
+from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups, new_after
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 from dagfusion_query.iceberg.manifest_list import (
     WrittenManifest,
@@ -94,7 +94,7 @@ class MetadataWriter:
         """
         files = data_files(table, schema, is_consolidated=is_consolidated)
         groups = [
-            *_groups(files.small, schema),
+            *_groups(files.small, schema, new_after(table.files["event_id"])),
             *(_Group(group, schema.of_large_objects) for group in manifest_groups(files.large, None)),
         ]
         manifests = self._write_manifests(known, table.name, groups)
@@ -127,9 +127,10 @@ class MetadataWriter:
         """
         schema, before, version = snapshot.schema, parent.written.version, snapshot.version
         files = FileChange.of(parent, data_files(table, schema, is_consolidated=False).small)
-        kept = self._write_manifests(known, table.name, _groups(files.kept, schema))
-        added = self._write_manifests(known, table.name, _groups(files.added, schema, version.snapshot_id))
-        gone = _groups(files.removed, schema, version.snapshot_id, is_removed=True)
+        after = new_after(table.files["event_id"])
+        kept = self._write_manifests(known, table.name, _groups(files.kept, schema, after))
+        added = self._write_manifests(known, table.name, _groups(files.added, schema, after, version.snapshot_id))
+        gone = _groups(files.removed, schema, None, version.snapshot_id, is_removed=True)
         removed = self._write_manifests(known, table.name, gone)
         changed = [*added.values(), *removed.values()]
         content = encode_child_list(version, before, list(kept.values()), changed)
@@ -206,10 +207,17 @@ class MetadataWriter:
 
 
 def _groups(
-    files: pa.Table, schema: IcebergSchema, changed_by: int | None = None, *, is_removed: bool = False
+    files: pa.Table,
+    schema: IcebergSchema,
+    after: int | None,
+    changed_by: int | None = None,
+    *,
+    is_removed: bool = False,
 ) -> list[_Group]:
+    """Return the files of each manifest; `after` is the event after which files are new."""
     leading = schema.partition[0].name if schema.partition else None
-    return [_Group(group, schema, changed_by, is_removed) for group in manifest_groups(files, leading)]
+    groups = manifest_groups(files, leading, after)
+    return [_Group(group.select(COLUMNS), schema, changed_by, is_removed) for group in groups]
 
 
 def digest(content: bytes) -> str:
