@@ -19,21 +19,24 @@ EXPORTS = {
     "storage-BucketName": BUCKET,
     "storage-PipelineRoleArn": "arn:aws:iam::123456789012:role/dagfusion-uat-pipeline",
     "storage-MaintenanceRoleArn": "arn:aws:iam::123456789012:role/dagfusion-uat-maintenance",
+    "storage-ErasureRoleArn": "arn:aws:iam::123456789012:role/dagfusion-uat-erasure",
 }
 TABLE = f"{PREFIX}/Silver/TaxID/orders/state=CA/date=2024-01-05/data.parquet"
 LARGE = f"{PREFIX}/_consolidated/Silver/TaxID/orders/data-0a.parquet"
 CHECKPOINT = "_catalog/checkpoint.json"
 ICEBERG = "_iceberg/uat_silver_tax_id/orders/1.metadata.json"
 OUTPUT = "_dagster/storage/run/compute_logs/step.out"
+ERASED = "_erasure/2026-01-02.txt"
 KEYS = {
     "table": TABLE,
     "large": LARGE,
     "iceberg": ICEBERG,
     "checkpoint": CHECKPOINT,
     "output": OUTPUT,
+    "keys": ERASED,
     "other": "payroll/2024.parquet",
 }
-TASKS = ("PipelineRole", "QueryRole", "MaintenanceRole")
+TASKS = ("PipelineRole", "QueryRole", "MaintenanceRole", "ErasureRole")
 ROLES = (*TASKS, "IcebergClientRole")
 
 # Which of the three actions on an object each role has, for each kind of key. The rest is denied.
@@ -41,6 +44,7 @@ OBJECTS = {
     "PipelineRole": {"table": "GP", "large": "G", "output": "GP"},
     "QueryRole": {"table": "G", "large": "G", "iceberg": "GP", "checkpoint": "GPD"},
     "MaintenanceRole": {"table": "GD", "large": "GPD", "iceberg": "GD", "checkpoint": "G", "output": "GP"},
+    "ErasureRole": {"table": "GPD", "large": "G", "output": "GP", "keys": "G"},
     "IcebergClientRole": {"table": "G", "large": "G", "iceberg": "G"},
 }
 SETTINGS_READ = (
@@ -112,7 +116,7 @@ def test_no_role_may_administer(policies: Policies, role: str, action: str) -> N
 @pytest.mark.parametrize("role", ROLES)
 @given(key=st.text(min_size=1))
 def test_no_object_outside_of_the_known_folders_can_be_touched(policies: Policies, role: str, key: str) -> None:
-    if key.startswith((f"{PREFIX}/", "_iceberg/", "_catalog/", "_dagster/")):
+    if key.startswith((f"{PREFIX}/", "_iceberg/", "_catalog/", "_dagster/", "_erasure/")):
         return
     for candidate in (key, f"{PREFIX}x/{key}", f"other/{PREFIX}/{key}"):
         assert not any(allows(policies[role], action, f"{ARN}/{candidate}") for action in ACTIONS.values())
@@ -139,7 +143,7 @@ LISTED = {"PipelineRole": set[str](), "QueryRole": {"_catalog/"}, "MaintenanceRo
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("prefix", ["_catalog/", "_iceberg/", "_dagster/", "payroll/"])
+@pytest.mark.parametrize("prefix", ["_catalog/", "_iceberg/", "_dagster/", "_erasure/", "payroll/"])
 def test_a_role_lists_a_folder_that_it_needs(policies: Policies, role: str, prefix: str) -> None:
     expected = prefix in LISTED.get(role, ())
     assert allows(policies[role], "s3:ListBucket", ARN, {"s3:prefix": prefix}) is expected
@@ -194,8 +198,8 @@ def test_dagster_launches_runs_in_its_own_cluster_only(launcher: list[Any]) -> N
 def test_dagster_passes_only_the_roles_of_runs(launcher: list[Any]) -> None:
     ecs = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
     role = "arn:aws:iam::123456789012:role/dagfusion-uat-"
-    for name, expected in (("pipeline", True), ("maintenance", True), ("query", False), ("admin", False)):
-        assert allows(launcher, "iam:PassRole", f"{role}{name}", ecs) is expected
+    for name, expected in (("pipeline", 1), ("maintenance", 1), ("erasure", 1), ("query", 0), ("admin", 0)):
+        assert allows(launcher, "iam:PassRole", f"{role}{name}", ecs) is bool(expected)
     assert not allows(launcher, "iam:PassRole", f"{role}pipeline", {"iam:PassedToService": "lambda.amazonaws.com"})
 
 
@@ -213,7 +217,8 @@ def test_the_query_service_reads_its_own_secrets_only(policies: Policies) -> Non
         assert allows(policies["QueryRole"], "secretsmanager:GetSecretValue", f"{secret}{name}") is expected
         of_doctor = allows(policies["MaintenanceRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")
         assert of_doctor is (name == "reader-AbCdEf")
-        assert not allows(policies["PipelineRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")
+        for role in ("PipelineRole", "ErasureRole"):
+            assert not allows(policies[role], "secretsmanager:GetSecretValue", f"{secret}{name}")
 
 
 # What AWS's own policy for execution roles allows: pull images, and write the logs of containers.

@@ -39,7 +39,8 @@ def instance(root: Path) -> Mapping[str, Any]:
 
 
 def resolved(services: Mapping[str, Any]) -> Resolver:
-    exports = {f"storage-{name}": name for name in ("Prefix", "PipelineRoleArn", "QueryRoleArn", "MaintenanceRoleArn")}
+    roles = (f"{name}RoleArn" for name in ("Pipeline", "Query", "Maintenance", "Erasure"))
+    exports = {f"storage-{name}": name for name in ("Prefix", *roles)}
     exports["storage-BucketName"] = "lake-uat"
     return Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, exports)
 

@@ -36,6 +36,7 @@ EXPORTS = {
     "storage-Prefix": PREFIX,
     "storage-PipelineRoleArn": f"{ROLE}pipeline",
     "storage-MaintenanceRoleArn": f"{ROLE}maintenance",
+    "storage-ErasureRoleArn": f"{ROLE}erasure",
 }
 TABLE = f"{PREFIX}/Silver/TaxID/orders/state=CA/date=2024-01-05/data.parquet"
 LARGE = f"{PREFIX}/_consolidated/Silver/TaxID/orders/data-0a.parquet"
