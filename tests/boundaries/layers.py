@@ -126,6 +126,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "engine",
         "delta_log",
         "spark",
+        "embedded_result",
         "connection",
         "doctor",
         "cost",

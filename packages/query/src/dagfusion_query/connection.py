@@ -1,10 +1,10 @@
-"""The embedded connection: the engine and the catalog in the caller's process, and the results of its queries."""
+"""The embedded connection: the engine and the catalog in the caller's process."""
 
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.record import Layout
-from dagfusion_query.abstract_connection import Connection, Result
+from dagfusion_query.abstract_connection import Connection
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
@@ -24,9 +24,10 @@ from dagfusion_query.catalog.model import Selection, Snapshot, Table, common_loc
 from dagfusion_query.catalog.past_catalog import PastCatalog
 from dagfusion_query.catalog.past_tables import PastSnapshots
 from dagfusion_query.discovery import open_discovery
+from dagfusion_query.embedded_result import EmbeddedResult
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.plan_execution import Batches, Finished
+from dagfusion_query.engine.plan_execution import Finished
 from dagfusion_query.engine.runtime import closed
 from dagfusion_query.engine_choice import EngineChoice, read_engine
 from dagfusion_query.errors import (
@@ -35,18 +36,15 @@ from dagfusion_query.errors import (
     EventLogUnavailableError,
     QueryError,
     SettingsError,
-    StaleObjectError,
 )
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
 from dagfusion_query.returned_values import (
     REVISIONS,
     REVISIONS_LIMIT,
     Explanation,
-    QueryStats,
     TableDiff,
     TableGeneration,
     TableInfo,
@@ -60,113 +58,6 @@ if TYPE_CHECKING:
     from dagfusion_query.spark.embedded_spark import EmbeddedSpark
 
 _DISCOVERY_WAIT_S = 60.0  # for the files at the time of the connection; others appear when their footers were read
-
-
-class EmbeddedResult(Result):
-    """The result of a query. Its first batch is there, or the query is at its end, when it is made.
-
-    Iterating streams the batches, once; `to_arrow` and its siblings collect them. A result of which nothing has been
-    taken yet starts over, on a fresh catalog, when an object that it reads has been replaced meanwhile.
-
-    Args:
-        prepared: The planned statement.
-        schema: The result's columns.
-        start: Starts an execution of a planned statement.
-        replan: Refreshes the catalog and plans the statement again.
-        started: When the statement came in (`time.perf_counter`).
-    """
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        schema: pa.Schema,
-        start: Callable[[Prepared], Batches],
-        replan: Callable[[], Prepared],
-        started: float,
-    ) -> None:
-        super().__init__()
-        self.schema = schema
-        self._execute, self._replan, self._started = start, replan, started
-        self._retries = StaleRetries()
-        self._start(prepared)
-
-    @property
-    def stats(self) -> QueryStats:
-        """The cost of the query so far."""
-        total, read = sum(len(scan.table.files) for scan in self._prepared.scans), self._batches.files_read
-        generation = self._prepared.bound.snapshot.generation
-        return QueryStats(
-            total,
-            read,
-            total - read,
-            self._batches.bytes_read,
-            self._rows,
-            self._seconds,
-            generation,
-            path=self._batches.path or self._prepared.path,
-            files_left_out=sum(scan.files_left_out for scan in self._prepared.scans),
-        )
-
-    def to_arrow(self) -> pa.Table:
-        """Return all rows as a `pyarrow.Table`.
-
-        Raises:
-            ExecutionError: The query fails on the way, or its batches have been taken already.
-        """
-        self._take()
-        while True:
-            batches = []
-            try:
-                while (batch := self._pop()) is not None:
-                    batches.append(batch)
-            except StaleObjectError:
-                self._start(self._planned_again())  # nothing has left this method yet
-            else:
-                return pa.Table.from_batches(batches, self.schema)
-
-    def cancel(self) -> None:
-        """Cancel the query."""
-        self._batches.cancel()
-        self._preview_batches.clear()
-
-    def _next(self) -> pa.RecordBatch | None:
-        return self._batches.next()
-
-    def _batches_left(self) -> Iterator[pa.RecordBatch]:
-        while (batch := self._pop()) is not None:
-            yield batch
-
-    def _start(self, prepared: Prepared) -> None:
-        """Start an execution and wait for its first batch, so that most of what can go wrong does so here."""
-        while True:
-            self._prepared, self._rows, self._seconds = prepared, 0, 0.0
-            self._warn(prepared.warnings, 3)
-            self._batches = self._execute(prepared)
-            self._preview_batches.clear()
-            try:
-                self._preview_batches.append(self._batches.next())
-            except StaleObjectError:
-                prepared = self._planned_again()
-            else:
-                break
-        self._seconds = time.perf_counter() - self._started
-
-    def _planned_again(self) -> Prepared:
-        """Plan once more on a fresh catalog, after a while if that has not helped before.
-
-        Raises:
-            StaleObjectError: The one that is handled, because it was tried often enough.
-        """
-        if (pause_s := self._retries.pause_s()) is None:
-            raise  # noqa: PLE0704  # called while a StaleObjectError is handled
-        time.sleep(pause_s)
-        return self._replan()
-
-    def _pop(self) -> pa.RecordBatch | None:
-        batch = self._pull()
-        self._seconds = time.perf_counter() - self._started
-        self._rows += batch.num_rows if batch is not None else 0
-        return batch
 
 
 class EmbeddedConnection(Connection):

@@ -30,7 +30,8 @@ from dagfusion_pipeline.sql_assets.statement import Reference, Statement, with_t
 from dagfusion_pipeline.sql_assets.table_keys import names_of
 from dagfusion_pipeline.sql_assets.upstreams import WINDOW, Upstream, time_dimension
 from dagfusion_query.catalog.model import Selection, Snapshot, Table, find_table, missing_partitions
-from dagfusion_query.connection import EmbeddedConnection, EmbeddedResult, connect_embedded
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
+from dagfusion_query.embedded_result import EmbeddedResult
 from dagfusion_query.settings import Settings
 
 _DEFAULT_SCHEMA = "public"  # DataFusion's, of names in one part
