@@ -124,9 +124,10 @@ def test_a_run_of_maintenance_on_kubernetes_has_an_account_of_its_own(
         context = K8sContainerContext.create_for_run(run, None, include_run_tags=True)
         return str(context.run_k8s_config.pod_spec_config["service_account_name"])
 
-    [made] = values["extraManifests"]
-    assert (made["kind"], made["metadata"]["name"]) == ("ServiceAccount", account(job))
-    assert made["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "MAINTENANCE_ROLE_ARN"}
+    made = {one["metadata"]["name"]: one for one in values["extraManifests"]}
+    assert {one["kind"] for one in made.values()} == {"ServiceAccount"}
+    roles = {name: one["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] for name, one in made.items()}
+    assert roles == {account(job): "MAINTENANCE_ROLE_ARN", "dagfusion-erasure": "ERASURE_ROLE_ARN"}
     assert account("healthcare_gold") == "pipeline"
 
 
