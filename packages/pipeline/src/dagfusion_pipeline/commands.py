@@ -51,7 +51,7 @@ def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
     """
-    from dagfusion_pipeline.consolidate_table import consolidate_table  # noqa: PLC0415
+    from dagfusion_pipeline.table_commands import consolidate_table  # noqa: PLC0415
 
     _run(lambda: consolidate_table(table, target_mb))
 
@@ -68,7 +68,7 @@ def wipe(
 
     The command uses the event log of DAGSTER_HOME. ENVIRONMENT must be the first word of the table's schema.
     """
-    from dagfusion_pipeline.wipe_table import wipe_table  # noqa: PLC0415
+    from dagfusion_pipeline.table_commands import wipe_table  # noqa: PLC0415
 
     _run(lambda: wipe_table(table, partition or (), deleted_dynamic, dry_run=not yes, also_unknown=also_unknown))
 
@@ -79,7 +79,7 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
     The keys are in a file, so that they appear neither in the process list nor in the shell history.
     """
-    from dagfusion_pipeline.erase_table import erase_table_rows  # noqa: PLC0415
+    from dagfusion_pipeline.table_commands import erase_table_rows  # noqa: PLC0415
 
     _run(lambda: erase_table_rows(table, column, keys_file, typer.echo, dry_run=not yes, as_json=json))
 

@@ -192,8 +192,8 @@ def _export(name: str, location: str | None, event_log: str | None, environment:
     with uncollected():
         import_without_pandas()
         from dagfusion_query.connection import connect_embedded  # noqa: PLC0415  # DataFusion takes a while to import
-        from dagfusion_query.delta_location import has_hive_paths  # noqa: PLC0415
-        from dagfusion_query.delta_log import export_delta  # noqa: PLC0415
+        from dagfusion_query.delta.delta_location import has_hive_paths  # noqa: PLC0415
+        from dagfusion_query.delta.delta_log import export_delta  # noqa: PLC0415
     from dagfusion_query.sql_text import parse_table  # noqa: PLC0415
 
     with connect_embedded(event_log, environment=environment) as connection:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from dagfusion_query.documents.codec import details, omitted
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError, restored
-from dagfusion_query.formats.format_table import Format
+from dagfusion_query.formats import Format
 from dagfusion_query.returned_values import Explanation
 
 

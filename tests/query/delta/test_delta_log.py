@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.delta_log import ATTEMPTS, LogState, export_to, next_commit
+from dagfusion_query.delta.delta_log import ATTEMPTS, LogState, export_to, next_commit
 from dagfusion_query.errors import StoreUnavailableError
 from tests.query.catalog.folding import NAME
-from tests.query.delta_tables import AT_MS, LOCATION, LOG_FOLDER, Lake, Part, actions_of, exported, read
+from tests.query.delta.delta_tables import AT_MS, LOCATION, LOG_FOLDER, Lake, Part, actions_of, exported, read
 from tests.tiers import examples
 
 STATE = {"state": "string"}

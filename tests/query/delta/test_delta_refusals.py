@@ -12,7 +12,7 @@ from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.delta_log import LogState, export_delta, export_to, next_commit
+from dagfusion_query.delta.delta_log import LogState, export_delta, export_to, next_commit
 from dagfusion_query.errors import (
     EventRecordError,
     SettingsError,
@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, NAME, ORGS
-from tests.query.delta_tables import AT_MS, LOCATION, Lake, Part, catalog, exported, read
+from tests.query.delta.delta_tables import AT_MS, LOCATION, Lake, Part, catalog, exported, read
 
 STATE = {"state": "string"}
 

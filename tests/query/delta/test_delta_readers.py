@@ -21,7 +21,7 @@ from dagfusion_query.connection import connect_embedded
 from dagfusion_query.errors import UnknownTableError
 from dagfusion_query.object_store import open_store
 from tests.pipeline.written import key_range
-from tests.query.delta_lake import Lake, duckdb_with, queried, rows_of, same
+from tests.query.delta.delta_lake import Lake, duckdb_with, queried, rows_of, same
 from tests.stores import s3_fields
 
 __all__ = ["s3_fields"]

@@ -13,7 +13,7 @@ from dagfusion_contract.layout import hive_key
 from dagfusion_contract.record import FOREIGN, Layout
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
-from dagfusion_query.delta_log import DeltaLog, LogState, next_commit
+from dagfusion_query.delta.delta_log import DeltaLog, LogState, next_commit
 from tests.query.catalog.folding import EMPTY, ORGS, column, schema, table, written
 
 LOCATION = "s3://bucket/lake/Silver/TaxID/orgs/"

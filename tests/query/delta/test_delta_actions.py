@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.delta_location import default_location, delta_path, has_hive_paths
-from dagfusion_query.delta_log import LogState
+from dagfusion_query.delta.delta_location import default_location, delta_path, has_hive_paths
+from dagfusion_query.delta.delta_log import LogState
 from dagfusion_query.errors import CatalogError, SettingsError, UnsupportedTypeError
-from tests.query.delta_tables import LOCATION, Part, exported, read
+from tests.query.delta.delta_tables import LOCATION, Part, exported, read
 from tests.tiers import examples
 
 STATE = {"state": "string"}

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from dagfusion_contract.record import Layout
 from dagfusion_contract.values import value_entry
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.delta_location import delta_path
+from dagfusion_query.delta.delta_location import delta_path
 from dagfusion_query.errors import CatalogError, UnsupportedTypeError
 from dagfusion_query.event_log.event_log_interface import AssetKey
 

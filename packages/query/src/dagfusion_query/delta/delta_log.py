@@ -23,7 +23,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_contract.uri import is_folder, object_path, store_url
 from dagfusion_query.catalog.model import AssetState, Snapshot, Table, layouts_of
-from dagfusion_query.delta_actions import (
+from dagfusion_query.delta.delta_actions import (
     PROTOCOL,
     WRITER,
     Json,
@@ -35,8 +35,8 @@ from dagfusion_query.delta_actions import (
     protocol_of,
     table_id,
 )
-from dagfusion_query.delta_location import check_location, default_location
-from dagfusion_query.delta_removals import LoggedFile, unexplained
+from dagfusion_query.delta.delta_location import check_location, default_location
+from dagfusion_query.delta.delta_removals import LoggedFile, unexplained
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
 from dagfusion_query.object_store import open_store, store_error

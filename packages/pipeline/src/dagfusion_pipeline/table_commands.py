@@ -1,13 +1,36 @@
-"""The wipe of partitions of one table outside of a run, as the command `dagfusion wipe` does it."""
+"""The consolidation, wipe and erasure of one table outside of a run, as the commands of `dagfusion` do them."""
 
-from collections.abc import Collection
+import json
+import uuid
+from collections.abc import Callable, Collection
 
 import dagster as dg
 
+from dagfusion_pipeline import consolidate, erase, wipe
 from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.erasure_keys import read_keys
+from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.maintenance import asset_key_of
-from dagfusion_pipeline.wipe import described, wipe_partitions
+from dagfusion_pipeline.maintenance import asset_key_of, table_to_maintain
+
+
+def consolidate_table(table: str, target_mb: float) -> str:
+    """Consolidate a table and say what was done.
+
+    Raises:
+        ConfigurationError: No asset has this table's name, or the environment is not usable.
+        StoreError: A request to the object store failed.
+    """
+    with table_to_maintain(table) as (instance, manager, key):
+        found = consolidate.consolidate_asset(
+            instance,
+            manager,
+            key,
+            str(uuid.uuid4()),
+            instance.report_runless_asset_event,
+            target_bytes=int(target_mb * (1 << 20)),
+        )
+    return consolidate.described(key, found)
 
 
 def wipe_table(
@@ -39,7 +62,7 @@ def wipe_table(
         key = asset_key_of(instance, environment.name, table)
         if definition is not None:
             _refuse_dimensions(instance, key, definition)
-        found = wipe_partitions(
+        found = wipe.wipe_partitions(
             instance,
             key,
             partition_keys,
@@ -48,7 +71,33 @@ def wipe_table(
             dry_run=dry_run,
         )
     hint = "\nThis is a dry run. Add --yes to wipe them." if dry_run and found.partitions else ""
-    return f"{described(key, found, dry_run=dry_run)}{hint}"
+    return f"{wipe.described(key, found, dry_run=dry_run)}{hint}"
+
+
+def erase_table_rows(
+    table: str, column: str, keys_file: str, say: Callable[[str], None], *, dry_run: bool, as_json: bool
+) -> None:
+    """Erase rows of a table and say the proof, also of an erasure that is not complete.
+
+    Args:
+        table: The table's name, with its schema.
+        column: That the keys are of.
+        keys_file: A file with a key on each line, or `s3://bucket/key`.
+        say: Prints the proof.
+        dry_run: Whether nothing is written.
+        as_json: Whether the proof is said as JSON.
+
+    Raises:
+        ConfigurationError: No asset has this table's name, or the environment, the column or the keys are not usable.
+        BusyAssetError: A run may write the asset, or wrote it meanwhile.
+        StoreError: A request to the object store failed.
+    """
+    with table_to_maintain(table) as (instance, manager, key):
+        keys = Keys(column, read_keys(keys_file, manager))
+        proof = erase.erase_rows(instance, manager, key, keys, run_id=str(uuid.uuid4()), dry_run=dry_run)
+    hint = "\nThis is a dry run. Add --yes to rewrite them." if dry_run and proof.rewritten else ""
+    say(json.dumps(proof.document, indent=2) if as_json else f"{erase.described(proof)}{hint}")
+    erase.check_complete(proof)
 
 
 def _refuse_dimensions(

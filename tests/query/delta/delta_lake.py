@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from dagfusion_query.connection import EmbeddedConnection
-from dagfusion_query.delta_log import Exported, export_delta
+from dagfusion_query.delta.delta_log import Exported, export_delta
 from dagfusion_query.sql_text import parse_table
 
 EXTENSIONS = ("httpfs", "delta")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dagfusion_query.catalog.model import AssetState
 from dagfusion_query.catalog.segments import find_partitions
-from dagfusion_query.delta_actions import EVENT_TAG, PARTITION_TAG
+from dagfusion_query.delta.delta_actions import EVENT_TAG, PARTITION_TAG
 
 _MS = 1000  # microseconds
 
