@@ -6,6 +6,7 @@ that is named by anything, and writing an object twice changes nothing. `metadat
 
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,8 @@ class _TableMetadata:
         children: The snapshots that were written last with their parents, by the ids of both.
         named_s: The monotonic clock when metadata with these manifests was written.
         recent: The latest versions.
-        as_of: The past states that statements read last, with the monotonic clock when their metadata was written.
+        as_of: The past states that statements read last, by their events: the table, its version, and the monotonic
+            clock when the metadata was written.
         view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
     """
 
@@ -96,7 +98,9 @@ class _TableMetadata:
     children: OrderedDict[tuple[int, int], WrittenSnapshot] = field(default_factory=OrderedDict)
     named_s: float = float("-inf")
     recent: tuple[Published, ...] = ()
-    as_of: OrderedDict[int, tuple[Published, float]] = field(default_factory=OrderedDict)
+    as_of: OrderedDict[int, tuple[weakref.ref[Table], Callable[[Table], Published], float]] = field(
+        default_factory=OrderedDict
+    )
     view: str = ""
 
     @property
@@ -210,18 +214,18 @@ class Publisher:
         """
         entry, key = self._metadata_of(past.name), past.as_of or 0
         with entry.lock:
-            kept, written_s = entry.as_of.get(key, (None, 0.0))
-            if kept is not None and kept.table is past and time.monotonic() - written_s < _SURELY_KEPT_S:
-                return kept
+            kept = entry.as_of.get(key)
+        if kept is not None and kept[0]() is past and time.monotonic() - kept[2] < _SURELY_KEPT_S:
+            return kept[1](past)
         schema = _with_columns(past, iceberg_schema(past, layouts))
         manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
         now, metadata = time.monotonic(), encode_metadata(past, written)
         uri = self._writer.put(past.name, past_metadata_name(written.version.sequence, digest(metadata)), metadata)
-        published = Published(uri, metadata, written, past)
+        version: Callable[[Table], Published] = partial(Published, uri, metadata, written)
         with entry.lock:
             entry.past = manifests
-            _keep_last(entry.as_of, key, (published, now))
-        return published
+            _keep_last(entry.as_of, key, (weakref.ref(past), version, now))
+        return version(past)
 
     def child(self, name: TableName, parent: PastState, snapshot: WrittenSnapshot) -> WrittenSnapshot | None:
         """Return a snapshot of a table with this parent, if this service has written it as such."""

@@ -146,9 +146,8 @@ class IcebergRoutes:
         """Return a namespace."""
         name = request.path_params["namespace"]
         schema, pin, _ = name.partition(PIN)
-        known = self._visible.past_and_present(caller_of(request)) if pin else ()
-        if all(one.schema != schema for one, _ in known):
-            self._visible.check_namespace(caller_of(request), schema)
+        check = self._visible.check_namespace_of_past if pin else self._visible.check_namespace
+        check(caller_of(request), schema)
         return _found(request, {"namespace": [name], "properties": {}})
 
     async def tables(self, request: Request) -> Response:
@@ -190,7 +189,7 @@ class IcebergRoutes:
         """Return a version of a table that the caller may read, also of one that is not in the catalog any more."""
         schema, _, version = request.path_params["namespace"].partition(PIN)
         name = TableName(schema, request.path_params["table"])
-        for state in [one for known, one in self._visible.past_and_present(caller_of(request)) if known == name]:
+        for state in [*self._visible.of_past(caller_of(request), name)]:
             found = await asyncio.to_thread(self._publishers[state.name].read, name, version)
             if found is not None:
                 break

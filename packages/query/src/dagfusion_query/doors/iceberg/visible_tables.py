@@ -1,6 +1,7 @@
 """The namespaces and tables that a caller sees through the Iceberg door. Names are those of SQL."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import cast
 
 from dagfusion_contract.naming import TableName, table_name
@@ -80,13 +81,19 @@ class VisibleTables:
         """
         return self._find(caller, TableName(namespace, table), "table")
 
-    def past_and_present(self, caller: Caller) -> Iterator[tuple[TableName, EnvironmentState]]:
-        """Yield the names that the caller may read of all tables that there are or were, as long as their assets."""
+    def of_past(self, caller: Caller, name: TableName) -> Iterator[EnvironmentState]:
+        """Yield the environments with a table of this name, or an asset that had one, if the caller may read it."""
         for state in self._states(caller):
-            for key in state.snapshot.asset_states:
-                name = table_name(state.snapshot.environment, key)
-                if caller.grants.allow(state.name, name):
-                    yield name, state
+            if caller.grants.allow(state.name, name) and (name in state.snapshot.tables or name in _of_assets(state)):
+                yield state
+
+    def check_namespace_of_past(self, caller: Caller, namespace: str) -> None:
+        """Check that there is a namespace, or that assets had tables in it; raises as `check_namespace`."""
+        for state in self._states(caller):
+            names = chain(state.snapshot.tables, _of_assets(state))
+            if any(name.schema == namespace and caller.grants.allow(state.name, name) for name in names):
+                return
+        self.check_namespace(caller, namespace)
 
     def find_view(self, caller: Caller, namespace: str, view: str) -> tuple[EnvironmentState, Table, PublishedView]:
         """Return a view; raises as `find`."""
@@ -125,3 +132,8 @@ class VisibleTables:
         for state in self._states(caller):
             if state.problem is not None and namespace.startswith(f"{state.name}_"):
                 raise state.problem
+
+
+def _of_assets(state: EnvironmentState) -> Iterator[TableName]:
+    """Yield the names that the tables of all assets have or had."""
+    return (table_name(state.snapshot.environment, key) for key in state.snapshot.asset_states)
