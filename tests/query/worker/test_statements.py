@@ -16,7 +16,8 @@ from dagfusion_query.engine.plan_execution import Finished
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Statement
-from dagfusion_query.worker.statements import ResultChunks, Statements
+from dagfusion_query.worker.result_chunks import ResultChunks
+from dagfusion_query.worker.statements import Statements
 from dagfusion_query.worker.worker_engine import RedactedPlans
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})

@@ -1,6 +1,6 @@
 """Worker process: runs the statements that arrive on the socket, one at a time, and sends their messages.
 
-`Statements` takes them one after another, `StatementExecution` is one of them, and `ResultChunks` encodes its result
+`Statements` takes them one after another, `StatementExecution` is one of them, and `result_chunks` encodes its result
 and holds it to its limits. `worker_engine` plans, runs and explains; `redact` decides what callers are shown.
 """
 
@@ -13,17 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
-
-import pyarrow as pa
 
 from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.engine.runtime import Job
-from dagfusion_query.errors import QueryCancelledError, QueryError, ResultTooLargeError
-from dagfusion_query.formats.encoders import Piece
+from dagfusion_query.errors import QueryCancelledError, QueryError
 from dagfusion_query.redact import Redactor, StatementRedactor
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
@@ -31,7 +27,6 @@ from dagfusion_query.worker.messages import (
     AT_ONCE_S,
     Cancel,
     Configuration,
-    Cost,
     End,
     Fetched,
     Kind,
@@ -42,91 +37,12 @@ from dagfusion_query.worker.messages import (
     Statement,
     encode,
 )
+from dagfusion_query.worker.result_chunks import ResultChunks, Send
 from dagfusion_query.worker.worker_engine import RedactedPlans, WorkerEngine, with_tables
 
-Encoded: TypeAlias = list[bytes | memoryview]
-Send: TypeAlias = Callable[..., None]
-CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _FETCHED_AT_ONCE = 8  # objects that no query waits for
 _REST_S = 1.0  # that threads have to leave an execution that was given up
-
-
-class ResultChunks:
-    """Takes a result's batches and sends them.
-
-    Args:
-        statement: Its format and limits.
-        schema: The result's columns.
-        planned: The message that goes before everything else.
-        send: Sends encoded messages.
-    """
-
-    def __init__(self, statement: Statement, schema: pa.Schema, planned: Encoded, send: Send) -> None:
-        self._encoder = statement.format.encoder(schema)
-        self._send = send
-        self._limit_rows, self._limit_bytes = statement.limit_rows, statement.limit_bytes
-        self._wanted = statement.wanted_rows
-        self._planned: list[Encoded] = [planned]  # until it was sent
-        self._pieces: list[Piece] = []
-        self._waiting = self._bytes = self._rows = 0
-        self._truncated = False
-
-    def write(self, batch: pa.RecordBatch) -> bool:
-        """Send a batch; return True if more is wanted."""
-        if self._wanted is not None and self._rows + batch.num_rows > self._wanted:
-            batch, self._truncated = batch.slice(0, self._wanted - self._rows), True
-        self._rows += batch.num_rows
-        if self._rows > self._limit_rows:
-            raise ResultTooLargeError(
-                f"the result has more than {self._limit_rows:,} rows: aggregate, filter or LIMIT it, "
-                "or raise DAGFUSION_RESULT_LIMIT_ROWS"
-            )
-        for part in _parts(batch):
-            self._take(self._encoder.write(part))
-            if self._waiting >= CHUNK_BYTES:
-                self.flush()
-        return not self._truncated
-
-    def flush(self) -> None:
-        """Send the messages and the bytes that wait."""
-        messages, self._planned = self._planned, []
-        if self._pieces:
-            messages.append(self._data())
-        if messages:
-            self._send(*messages)
-
-    def finish(self, *, first_batch_s: float, batches: Batches, requests: int | None) -> None:
-        """Send the rest, and what the result cost."""
-        self._take(self._encoder.finish())
-        cost = Cost(
-            first_batch_s=first_batch_s,
-            files_read=batches.files_read,
-            bytes_read=batches.bytes_read,
-            requests=requests,
-            requests_s=batches.requests_s,
-            copies_found=batches.copies.found,
-            copies_fetched=batches.copies.fetched,
-            rows=self._rows,
-            result_bytes=self._bytes,
-            truncated=self._truncated,
-        )
-        self._send(*self._planned, self._data(), encode(Kind.end, End(cost, fetches=batches.fetches)))
-
-    def _take(self, pieces: list[Piece]) -> None:
-        size = sum(len(piece) for piece in pieces)
-        self._bytes += size
-        if self._bytes > self._limit_bytes:
-            raise ResultTooLargeError(
-                f"the result has more than {self._limit_bytes:,} bytes: select fewer columns or rows, "
-                "or raise DAGFUSION_RESULT_LIMIT_BYTES"
-            )
-        self._pieces += pieces
-        self._waiting += size
-
-    def _data(self) -> Encoded:
-        pieces, self._pieces, self._waiting = self._pieces, [], 0
-        return encode(Kind.data, None, pieces)
 
 
 class StatementExecution:
@@ -382,12 +298,3 @@ class Statements:
 
 def _cancelled() -> QueryCancelledError:
     return QueryCancelledError("the query was cancelled")
-
-
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Cut a batch that is large into some of about a chunk each."""
-    size = batch.nbytes
-    if size <= CHUNK_BYTES:
-        return iter((batch,))
-    step = max(1, batch.num_rows * CHUNK_BYTES // size)
-    return (batch.slice(start, step) for start in range(0, batch.num_rows, step))
