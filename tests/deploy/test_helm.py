@@ -63,6 +63,11 @@ REFERENCES: Values = {
         "DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY": "secretsmanager://store#secret",
         "DAGFUSION_PROD_EVENT_LOG": "secretsmanager://prod/dagfusion-reader",
         "DAGFUSION_SPARK_REMOTE": "secretsmanager://prod/spark#url",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/var/run/token",
+        "AWS_ENDPOINT_URL_STS": "https://sts.us-east-2.amazonaws.com",
+        "DAGFUSION_UAT_EVENT_LOG": "postgresql://reader@db/dagster?sslmode=verify-full&passfile=/etc/pgpass",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/etc/otel/key.pem",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318/v1/@a",
     },
     "secretSettings": {
         name: {"name": "b", "key": "c"} for name in ("DAGFUSION_ANONYMOUS", "DAGFUSION_CATALOG_CHECKPOINT")
@@ -72,6 +77,15 @@ VALUES = {"least": LEAST, "most": MOST, "secret": SECRET_URL, "references": REFE
 REFUSED: Mapping[str, Values] = {
     "eventLog": {},
     "a password in the URL": {"eventLog": {**LEAST["eventLog"], "url": "postgresql://reader:secret@db/dagster"}},
+    "a password in the options of the URL": {
+        "eventLog": {**LEAST["eventLog"], "url": "postgresql://reader@db/dagster?sslmode=require&password=secret"}
+    },
+    "the password of a key in the options of the URL": {
+        "eventLog": {**LEAST["eventLog"], "url": "postgresql://reader@db/dagster?sslpassword=secret"}
+    },
+    "an escaped password in the options of the URL": {
+        "eventLog": {**LEAST["eventLog"], "url": "postgresql://reader@db/dagster?%70assword=secret"}
+    },
     "a URL without a password": {"eventLog": {"url": LEAST["eventLog"]["url"]}},
     "tokensSecret": {"tokensSecret": {"name": ""}},
     "tlsSecret": {"tlsSecret": {"name": ""}},
@@ -88,6 +102,19 @@ REFUSED: Mapping[str, Values] = {
     "a password of an environment in the settings": {
         "settings": {"DAGFUSION_UAT_EVENT_LOG": "postgresql://r:secret@db/d"}
     },
+    "a password in the options of the URL of an environment": {
+        "settings": {"DAGFUSION_PROD_EVENT_LOG": "postgresql://r@db/d?password=secret"}
+    },
+    "a token of the container in the settings": {"settings": {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "secret"}},
+    "a session in the settings": {"settings": {"AWS_SESSION_TOKEN": "secret"}},
+    "the password of a key in the settings": {"settings": {"PGSSLPASSWORD": "secret"}},
+    "a user of the collector in the settings": {"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://u:secret@otel"}},
+    "a token of the collector in the settings": {
+        "settings": {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://secret@otel/v1/traces"}
+    },
+    "a user of the object store in the settings": {"settings": {"AWS_ENDPOINT_URL": "https://u:secret@store"}},
+    "a user of Dagster in the settings": {"settings": {"DAGFUSION_UAT_DAGSTER_URL": "https://u:secret@dagster"}},
+    "a user of Spark in the settings": {"settings": {"DAGFUSION_SPARK_REMOTE": "sc://u:secret@spark"}},
     "a token of Spark in the settings": {"settings": {"DAGFUSION_SPARK_REMOTE": "sc://spark:443/;token=secret"}},
     "a header of the collector in the settings": {"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret"}},
     "a variable that another value sets": {"settings": {"DAGFUSION_TOKENS": "secretsmanager://prod/tokens"}},

@@ -226,6 +226,9 @@ class Denying:
         ([], True, None, True),
         ([], False, "AccessDenied", False),
         (["a"], False, "AccessDenied", False),
+        ([f"t{number:02}" for number in range(10)], False, "AccessDenied", False),
+        ([*(f"t{number:02}" for number in range(10)), "mine"], False, None, True),
+        ([*(f"t{number:02}" for number in range(10)), "mine"], True, None, True),
     ],
 )
 def test_a_role_may_list_some_folders_only(
@@ -237,6 +240,8 @@ def test_a_role_may_list_some_folders_only(
     found = read_bucket_facts(Denying("mine", reads=reads), "lake", folders)
     assert found.problem == problem
     assert ("bucket_unreachable" in found.unknown) is unknown
+    if unknown:
+        assert ("the first 10 folders" in found.unknown["bucket_unreachable"]) is (len(folders) > 10)
 
 
 def test_a_server_that_is_behind_is_measured() -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import hypothesis
@@ -191,9 +192,12 @@ def deep(levels: int) -> Any:
     return filter_
 
 
-def wide(count: int) -> Any:
+COMPARED = {"type": "eq", "left": {"type": "reference", "name": "n"}, "right": {"type": "literal", "value": 1}}
+
+
+def wide(count: int, one: Any = MappingProxyType({"type": "is-null", "term": "n"})) -> Any:
     """A balanced tree of this many predicates, and a few more."""
-    level: list[Any] = [{"type": "is-null", "term": "n"}] * count
+    level: list[Any] = [one] * count
     while len(level) > 1:
         pairs = zip(level[::2], [*level[1::2], True], strict=False)
         level = [{"type": "or", "left": left, "right": right} for left, right in pairs]
@@ -211,12 +215,28 @@ def wide(count: int) -> Any:
         ("state = 'CA'", "unknown type None"),
         (deep(300), "nested 200 deep"),
         (wide(1001), "may have at most 1000 predicates"),
+        (wide(1001, COMPARED), "may have at most 1000 predicates"),
+        ({"type": ["eq"], "term": "n", "value": 1}, "unknown type None"),
+        ({"type": {"a": 1}}, "unknown type None"),
+        ({"type": "eq", "term": "n", "value": deep(300)}, "nested 200 deep"),
+        ({"type": "in", "term": "n", "values": [deep(300)]}, "nested 200 deep"),
     ],
 )
 def test_a_wrong_filter_is_refused(publisher: Publisher, filter_: Any, message: str) -> None:
     version = lake_of(publisher)
     with pytest.raises(BadRequestError, match=message):
         ScanFilter(version.table.files, version.schema).matches(filter_)
+
+
+@pytest.mark.parametrize("one", [{"type": "is-null", "term": "n"}, COMPARED], ids=["older", "newer"])
+def test_predicates_of_both_forms_count_as_one(publisher: Publisher, one: Any) -> None:
+    version, filter_ = lake_of(publisher), one
+    for _ in range(10):
+        filter_ = {"type": "or", "left": filter_, "right": filter_}  # 1,024 at the tenth
+    filters = ScanFilter(version.table.files, version.schema)
+    assert filters.matches(filter_["left"]).may.any() == filters.matches(one).may.any()
+    with pytest.raises(BadRequestError, match="at most 1000"):
+        filters.matches(filter_)
 
 
 def test_names_of_any_letter_case(publisher: Publisher) -> None:

@@ -15,7 +15,6 @@ from dagfusion_query.spark.spark_sql import (
     check_whole,
     named_tables,
     spark_statement,
-    spark_view,
     without_pins,
 )
 
@@ -184,6 +183,11 @@ def test_null_is_where_it_is_here(here: str, there: str | None) -> None:
         ("WITH totals AS (SELECT 1) SELECT * FROM uat_b.totals, totals", "is called totals, as a view is"),
         ("WITH totals (a) AS (SELECT 1) SELECT * FROM uat_b.totals, totals", "is called totals, as a view is"),
         ("", "must begin with SELECT"),
+        (f"SELECT {'(' * 101}1{')' * 101}", "at most 100 deep"),
+        ("SELECT n) + (n", "are closed"),
+        ("SELECT CASE WHEN true THEN 1", "are closed"),
+        (f"SELECT {'1' * 5000}", "more than 64 bits"),
+        (f"SELECT a % {'0' * 5000}", "more than 64 bits"),
         ("SELECT a GROUP BY GROUPING SETS (1)", "may be a column or a number"),
         ("SELECT {x}", r"cannot be sent '\{'"),
         ("SELECT ~ a", "cannot be sent '~'"),
@@ -374,13 +378,3 @@ def test_parameters_have_the_same_values_there() -> None:
         sent("SELECT $at", at=pa.scalar(0, pa.timestamp("us", "Europe/Berlin")))
     with pytest.raises(EngineChoiceError, match="a time - anything but"):
         sent("SELECT a - $1", **{"1": pa.scalar(0, pa.timestamp("us"))})
-
-
-def test_the_statement_of_a_view_for_spark() -> None:
-    """Spark would run the statement in DataFusion's dialect, if there were no other."""
-    assert spark_view(SUM, {ORGS: COLUMNS}) == "SELECT state, sum(n) AS n FROM `uat_a`.`orgs` GROUP BY state"
-    assert spark_view(OVER_VIEW, {}) == "SELECT * FROM `uat_b`.`totals` WHERE n > 1L"
-    refused = View("SELECT n / 2 AS n FROM uat_a.orgs", [ORGS], pa.schema([]))
-    narrow = {ORGS: pa.schema({"state": pa.string(), "n": pa.float32()})}
-    for statement in (spark_view(refused, {ORGS: COLUMNS}), spark_view(SUM, narrow)):
-        assert re.fullmatch(r"SELECT `the statement of this view may have other rows [^`$]*`", statement)

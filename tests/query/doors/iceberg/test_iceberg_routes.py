@@ -226,6 +226,9 @@ def test_a_plan(client: httpx.Client) -> None:
         ('{"snapshot-id": 7}', "table uat_silver.orders has no snapshot 7 any more: load the table again"),
         ('{"snapshot-id": "x"}', "no snapshot 'x' any more"),
         ('{"snapshot-id": [1]}', "no snapshot [1] any more"),
+        ('{"filter": {"type": ["eq"]}}', "unknown type None"),
+        ('{"filter": ' + '{"type": "not", "child": ' * 300 + "false" + "}" * 301, "nested 200 deep"),
+        ('{"filter": {"type": "in", "term": "id", "values": ' + "[" * 300 + "]" * 300 + "}}", "nested 200 deep"),
         ('{"start-snapshot-id": 1, "end-snapshot-id": 2}', "changes between two snapshots are not planned"),
         (
             '{"filter": {"type": "eq", "term": "secret", "value": 1}}',
@@ -241,6 +244,8 @@ def test_pages_of_a_plan(client: httpx.Client) -> None:
     refused(client.post(f"{TABLE}/tasks", json={"plan-task": "x"}), 400, "BadRequestException")
     gone = {"plan-task": "[7, null, true, false, 1]"}
     assert "plan the scan again" in refused(client.post(f"{TABLE}/tasks", json=gone), 404, "NoSuchPlanTaskException")
+    deep = {"plan-task": f"[1, {'[' * 300}{']' * 300}, true, false, 0]"}
+    assert "nested" in refused(client.post(f"{TABLE}/tasks", json=deep), 400, "BadRequestException")
     client.post(f"{TABLE}/plan", json={})
     snapshot = TableResponse.model_validate_json(client.get(TABLE).text).metadata.current_snapshot_id
     page = client.post(f"{TABLE}/tasks", json={"plan-task": f"[{snapshot}, null, true, false, 0]"}).json()

@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
@@ -114,6 +116,12 @@ def test_writes_are_refused(lake: Lake, hive: PartitionedS3ParquetIOManager, nam
         assert objects(lake) == before
 
 
+def publish_view(lake: Lake, name: str, table: str, sql: str, columns: pa.Schema) -> None:
+    entry = view_entry(View(sql, (TableName("uat_default", table),), columns))
+    metadata = {VIEW_ENTRY: dg.MetadataValue.json(entry)}
+    lake.instance.report_runless_asset_event(dg.AssetMaterialization(name, metadata=metadata))
+
+
 def test_views(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
     """Spark would run DataFusion's statement, if there were none in its own dialect."""
 
@@ -122,17 +130,75 @@ def test_views(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
         return pl.DataFrame({"n": [7, 8]})
 
     lake.materialize(made, flat)
-    tables = (TableName("uat_default", name),)
-    for view, expression in (("shared", "n * 2"), ("other", "n / 2")):
-        sql = f"SELECT {expression} AS n FROM uat_default.{name}"
-        entry = view_entry(View(sql, tables, pa.schema({"n": pa.int64()})))
-        metadata = {VIEW_ENTRY: dg.MetadataValue.json(entry)}
-        lake.instance.report_runless_asset_event(dg.AssetMaterialization(f"{name}_{view}", metadata=metadata))
+    for view, condition in (("shared", "n > 7"), ("other", "n / 2 > 3")):
+        sql = f"SELECT n FROM uat_default.{name} WHERE {condition}"
+        publish_view(lake, f"{name}_{view}", name, sql, pa.schema({"n": pa.int64()}))
     lake.environments.refresh(PATIENCE_S)
-    assert spark(lake, f"SELECT n FROM {lake.catalog}.uat_default.{name}_shared") == [(14,), (16,)]
+    assert spark(lake, f"SELECT n FROM {lake.catalog}.uat_default.{name}_shared") == [(8,)]
     for columns in ("n", "count(*)"):
         with pytest.raises(SparkFailure, match="the statement of this view may have other rows in Spark SQL"):
             spark(lake, f"SELECT {columns} FROM {lake.catalog}.uat_default.{name}_other")
+
+
+OTHER_SETTINGS = {
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.decimalOperations.allowPrecisionLoss": "true",
+    "spark.sql.groupByOrdinal": "false",
+    "spark.sql.orderByOrdinal": "false",
+    "spark.sql.parser.escapedStringLiterals": "true",
+    "spark.sql.session.timeZone": "America/Los_Angeles",
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",
+}
+
+
+def test_views_have_the_same_rows_or_an_error_whatever_the_settings_are(
+    lake: Lake, flat: S3ParquetIOManager, name: str
+) -> None:
+    times = [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, 23, tzinfo=UTC)]
+    columns = {
+        "n": pa.array([1, 2**62]),
+        "d": pa.array([date(2024, 1, 1), date(2024, 1, 2)]),
+        "ts": pa.array(times, pa.timestamp("us")),
+        "at": pa.array(times, pa.timestamp("us", "UTC")),
+        "price": pa.array([Decimal("1.2345678901"), Decimal(2)], pa.decimal128(28, 10)),
+    }
+
+    @dg.asset(name=name)
+    def made() -> pa.Table:
+        return pa.table(columns)
+
+    lake.materialize(made, flat)
+    source = f"FROM uat_default.{name}"
+    published = (
+        f"SELECT CAST('2024-01-01' AS DATE) AS x, count(*) AS c {source} WHERE ts < '2024-01-02 12:00:00'",
+        f"SELECT ts AS x, count(*) AS c {source} WHERE d <= ts AND d >= DATE '2024-01-02' GROUP BY ts",
+        f"SELECT at AS x, n AS c {source} ORDER BY at DESC LIMIT 1",
+        f"SELECT max(at) AS x, count(at) AS c {source} WHERE price > 1.5 OR n = -1",
+        f"SELECT max(price) AS x, count(*) AS c {source} WHERE price < 2",
+        f"SELECT d AS x, n AS c {source} WHERE d = '2024-01-01' ORDER BY n, d",
+    )
+    refused = (
+        f"SELECT date_trunc('day', at) AS x, n AS c {source}",
+        f"SELECT extract(DAY FROM at) AS x, n AS c {source}",
+        f"SELECT at AS x, n AS c {source} WHERE at < '2024-01-01 01:00:00'",
+        f"SELECT at AS x, n AS c {source} WHERE at < TIMESTAMP '2024-01-01 01:00:00'",
+        f"SELECT price * price AS x, n AS c {source}",
+        f"SELECT n + n AS x, n AS c {source}",
+    )
+    for number, sql in enumerate((*published, *refused)):
+        publish_view(lake, f"{name}_{number}", name, sql, lake.own(sql).schema)
+    lake.environments.refresh(PATIENCE_S)
+    before = {key: spark(lake, f"SET {key}")[0][1] for key in OTHER_SETTINGS}
+    for settings in (OTHER_SETTINGS, before):
+        for key, value in settings.items():
+            spark(lake, f"SET {key}={value}")
+        for number, sql in enumerate(published):
+            there = spark(lake, f"SELECT x, c FROM {lake.catalog}.uat_default.{name}_{number}")
+            assert there == rows_of(lake.own(sql)), (sql, settings)
+        for number, _ in enumerate(refused, len(published)):
+            with pytest.raises(SparkFailure, match="the statement of this view may have other rows in Spark SQL"):
+                spark(lake, f"SELECT x, c FROM {lake.catalog}.uat_default.{name}_{number}")
 
 
 def test_types_that_spark_does_not_read_are_errors(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:

@@ -46,7 +46,7 @@ class BucketFacts:
 
     Attributes:
         name: The name of the bucket.
-        problem: Why it cannot be listed; None if it can.
+        problem: Why it cannot be listed; None if it can, or if some folder of it may be.
         region: Its region.
         public_access_block: The four settings; those that are not there are off.
         encryption: The default encryption; None without one.
@@ -115,8 +115,10 @@ def read_bucket_facts(
         answer, is_listed = _listed_in_part(client, bucket, folders)
     except (ClientError, BotoCoreError) as error:
         return BucketFacts(bucket, problem=_reason(error))
+    is_tried_in_part = len(folders) > _TRIED_FOLDERS
     if not is_listed:
         what = "the folders of its tables" if folders else "the whole bucket, and no table is known"
+        what = f"the first {_TRIED_FOLDERS} folders of its tables, others were not tried" if is_tried_in_part else what
         unknown["bucket_unreachable"] = f"list_objects_v2: AccessDenied for {what}"
     skew_s = _skew_s(answer["ResponseMetadata"].get("HTTPHeaders", {}), clock())
     found: dict[str, Mapping[str, Any]] = {}
@@ -126,7 +128,7 @@ def read_bucket_facts(
         except (ClientError, BotoCoreError) as error:
             if _reason(error) not in _NOT_SET:
                 unknown.setdefault(check, f"{operation}: {_reason(error)}")
-    if not is_listed and not found:
+    if not is_listed and not found and not is_tried_in_part:
         return BucketFacts(bucket, problem="AccessDenied")
     if "bucket_without_lifecycle" in unknown:
         unknown["bucket_keeps_parts"] = unknown["bucket_without_lifecycle"]

@@ -10,7 +10,7 @@ from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 
 _OBJECT = ["event_id", "uri"]
 _NAMED = [*_OBJECT, "run_id"]
-_REMOVED = ["uri", "size_bytes", "rows", "partition"]  # all that is said of a file that a snapshot no longer has
+_OF_REMOVED = ["uri", "size_bytes", "rows", "partition"]  # all that is said of a file that a snapshot no longer has
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PastState:
     @classmethod
     def of(cls, written: WrittenSnapshot, table: Table) -> "PastState":
         """Return the state of a table whose snapshot was written."""
-        return cls(written, table.files.select([*dict.fromkeys([*_NAMED, *_REMOVED])]))
+        return cls(written, table.files.select([*dict.fromkeys([*_NAMED, *_OF_REMOVED])]))
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FileChange:
         """Compare a state with the files of the next one: objects of one name are the same, see `NewerObjects`."""
         is_kept = pc.is_in(files["uri"], value_set=before.objects["uri"].combine_chunks())
         is_still = pc.is_in(before.objects["uri"], value_set=files["uri"].combine_chunks())
-        removed = before.objects.filter(pc.invert(is_still)).select(_REMOVED)
+        removed = before.objects.filter(pc.invert(is_still)).select(_OF_REMOVED)
         no_statistics = pa.nulls(len(removed), pa.struct([]))
         return cls(
             files.filter(is_kept), files.filter(pc.invert(is_kept)), removed.append_column("stats", no_statistics)

@@ -20,7 +20,7 @@ from dagfusion_contract.values import parse_value
 from dagfusion_query.errors import BadRequestError
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 
-_MAX_DEPTH = 200  # of a filter
+_MAX_DEPTH = 200  # of a filter as JSON: what writes JSON goes 254 deep
 _MAX_PREDICATES = 1_000  # of a filter: each takes about a tenth of a millisecond, and more for many files
 _FINER = re.compile(r"\.\d{6}\d*[1-9]")  # than microseconds
 Flags = npt.NDArray[np.bool_]
@@ -35,6 +35,8 @@ _NEGATED = {
     "starts-with": "not-starts-with",
 }
 _NEGATED |= {negated: operator for operator, negated in _NEGATED.items()}
+_JOINED = frozenset({"and", "not", "or"})
+_OPERANDS = frozenset({"child", "left", "right"})  # of these
 _UNARY = frozenset({"is-null", "not-null", "is-nan", "not-nan"})
 _ORDERED: Mapping[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
     "lt": pc.less,
@@ -55,6 +57,33 @@ class Matches:
 
     may: Flags
     all: Flags
+
+
+def check_filter(filter_: Any) -> None:
+    """Check that a filter has not too many predicates, and is not nested too deep for what is recursive.
+
+    Args:
+        filter_: The JSON of an expression; None is no filter.
+
+    Raises:
+        BadRequestError: It has, or is.
+    """
+    count, waiting = 0, [(filter_, 0, True)]
+    while waiting:
+        one, depth, is_expression = waiting.pop()
+        is_joined = is_expression and _kind(one) in _JOINED
+        count += is_expression and not is_joined
+        if depth > _MAX_DEPTH:
+            raise BadRequestError(f"a filter may be nested {_MAX_DEPTH} deep")
+        if count > _MAX_PREDICATES:
+            raise BadRequestError(f"a filter may have at most {_MAX_PREDICATES} predicates")
+        inner = one.items() if isinstance(one, Mapping) else enumerate(one) if isinstance(one, list) else ()
+        waiting += [(value, depth + 1, is_joined and key in _OPERANDS) for key, value in inner]
+
+
+def _kind(one: Any) -> str | None:
+    """Return the type of an expression; None for what is none."""
+    return _text(one.get("type")) if isinstance(one, Mapping) else None
 
 
 class ScanFilter:
@@ -85,12 +114,11 @@ class ScanFilter:
         Raises:
             BadRequestError: The filter does not follow the protocol, or names a column that the table does not have.
         """
+        check_filter(filter_)
         if filter_ is None:
             return self._constant(is_true=True)
-        if (count := _predicates(filter_)) > _MAX_PREDICATES:
-            raise BadRequestError(f"a filter may have at most {_MAX_PREDICATES} predicates, got {count}")
         names = _Names(self._names.union(others), is_case_sensitive)
-        return self._expression(filter_, names, negated=False, depth=0)
+        return self._expression(filter_, names, negated=False)
 
     def _constant(self, *, is_true: bool) -> Matches:
         return Matches(np.full(self._count, is_true), np.full(self._count, is_true))
@@ -98,17 +126,15 @@ class ScanFilter:
     def _unknown(self) -> Matches:
         return Matches(np.full(self._count, True), np.full(self._count, False))  # noqa: FBT003
 
-    def _expression(self, one: Any, names: "_Names", *, negated: bool, depth: int) -> Matches:
-        if depth > _MAX_DEPTH:
-            raise BadRequestError(f"a filter may be nested {_MAX_DEPTH} deep")
+    def _expression(self, one: Any, names: "_Names", *, negated: bool) -> Matches:
         if isinstance(one, bool):
             return self._constant(is_true=one is not negated)
-        kind = one.get("type") if isinstance(one, Mapping) else None
+        kind = _kind(one)
         if kind in ("true", "false"):
             return self._constant(is_true=(kind == "true") is not negated)
 
         def inner(key: str, *, is_negated: bool) -> Matches:
-            return self._expression(one.get(key), names, negated=is_negated, depth=depth + 1)
+            return self._expression(one.get(key), names, negated=is_negated)
 
         if kind == "not":
             return inner("child", is_negated=not negated)
@@ -162,17 +188,6 @@ class _Names:
 
 def _folded(name: str, term: str) -> bool:
     return name.lower() == term.lower()
-
-
-def _predicates(filter_: Any) -> int:
-    """Count the parts of a filter, without recursion."""
-    count, waiting = 0, [filter_]
-    while waiting and count <= 2 * _MAX_PREDICATES:
-        one = waiting.pop()
-        inner = [one[key] for key in ("child", "left", "right") if key in one] if isinstance(one, Mapping) else []
-        waiting += inner
-        count += not inner
-    return count
 
 
 def _child(struct: pa.StructArray | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:

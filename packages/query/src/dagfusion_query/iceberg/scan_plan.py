@@ -19,7 +19,7 @@ from dagfusion_contract.values import value_entry
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import BadRequestError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import SPEC_ID, IcebergSchema
-from dagfusion_query.iceberg.scan_filter import ScanFilter
+from dagfusion_query.iceberg.scan_filter import ScanFilter, check_filter
 
 PAGE_FILES = 10_000
 _PAGE_BYTES = 16 << 20  # of filters in a page, about: each file that is not decided repeats it
@@ -34,6 +34,9 @@ class PlannedScan:
         filter: The JSON of an expression; None is no filter.
         uses_snapshot_schema: Whether the filter names columns of the snapshot only, and not those of the table now.
         offset: The files of earlier pages.
+
+    Raises:
+        BadRequestError: The filter is too long, or nested too deep.
     """
 
     snapshot_id: int
@@ -41,6 +44,9 @@ class PlannedScan:
     is_case_sensitive: bool = True
     uses_snapshot_schema: bool = False
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        check_filter(self.filter)
 
     def token(self) -> str:
         """Return the name of this page in the protocol."""

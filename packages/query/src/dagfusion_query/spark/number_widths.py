@@ -21,6 +21,7 @@ _ENDS_KEYS = frozenset(
 ) | frozenset(["ROWS", "SELECT", "UNION", "WHERE", "WINDOW"])
 _AFTER_ORDINAL = frozenset({"", ",", ")", "ASC", "DESC", "NULLS"}) | _ENDS_KEYS
 _MOST = (1 << 63) - 1
+_DIGITS = len(str(_MOST))
 _IN_LOCAL = 'use engine="local"'
 
 
@@ -77,7 +78,7 @@ def _stays(tokens: Sequence[SqlToken], at: int, level: _Level) -> bool:
     before, after = keyword(tokens, at - 1), keyword(tokens, at + 1)
     if before == "." or after == ".":
         return False  # it has a point
-    if int(tokens[at].text) > _MOST:
+    if len(tokens[at].text) > _DIGITS or int(tokens[at].text) > _MOST:
         raise EngineChoiceError(f"{tokens[at].text[:100]} has more than 64 bits for the Spark engine: {_IN_LOCAL}")
     if before == "INTERVAL":
         raise EngineChoiceError(f"write INTERVAL '{tokens[at].text[:100]}' for the Spark engine, or {_IN_LOCAL}")

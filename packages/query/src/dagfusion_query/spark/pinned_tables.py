@@ -8,6 +8,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import EngineChoiceError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.spark.refused_columns import check_left_out
 
 
 def pinned_version(publisher: Publisher | None, environment: str, table: Table, layouts: Sequence[Layout]) -> str:
@@ -28,14 +29,7 @@ def pinned_version(publisher: Publisher | None, environment: str, table: Table, 
             f"the Spark engine reads tables as Iceberg, and environment {environment} has no folder for metadata: "
             'set DAGFUSION_ICEBERG_METADATA of the service, or use engine="local"'
         )
-    # Without a column, `*` and a name that is in an outer query, too, mean other columns there.
-    left_out = iceberg_schema(table, layouts).left_out
-    if left_out:
-        column, reason = next(iter(left_out.items()))
-        raise EngineChoiceError(
-            f"the Spark engine is not sent table {table.name}, because Iceberg has no column {column[:100]} "
-            f'({reason[:200]}): use engine="local"'
-        )
+    check_left_out(table.name, iceberg_schema(table, layouts).left_out)
     try:
         publish = publisher.publish if table.as_of is None else publisher.publish_as_of
         return version_of_metadata(publish(table, layouts).uri)

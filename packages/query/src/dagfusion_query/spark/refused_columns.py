@@ -46,6 +46,26 @@ def check_columns(tables: Mapping[TableName, pa.Schema], names: AbstractSet[str]
         )
 
 
+def check_left_out(table: TableName, left_out: Mapping[str, str]) -> None:
+    """Check that a table has all of its columns there.
+
+    Without one, `*` means other columns there, and so does its name if an outer query has a column of this name.
+
+    Args:
+        table: The table.
+        left_out: Why columns are not in Iceberg, by their names.
+
+    Raises:
+        EngineChoiceError: One is not there.
+    """
+    if left_out:
+        column, reason = next(iter(left_out.items()))
+        raise EngineChoiceError(
+            f"the Spark engine is not sent table {table}, because Iceberg has no column {column[:100]} "
+            f"({reason[:200]}): {_IN_LOCAL}"
+        )
+
+
 def check_parameter(name: str, kind: pa.DataType) -> None:
     """Check that a parameter's type has the same values there.
 
@@ -63,20 +83,21 @@ def times(schema: pa.Schema) -> set[str]:
 
 def has_time(kind: pa.DataType) -> bool:
     """Return True if a type is a time, or has one inside."""
-    return _any(kind, pt.is_temporal)
+    return has_type(kind, pt.is_temporal)
+
+
+def has_type(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:
+    """Return True if a type, or one inside of it, is one that is looked for."""
+    return is_one(kind) or any(has_type(child.type, is_one) for child in _children(kind))
 
 
 def _refusal(kind: pa.DataType) -> str | None:
     """Return why values of a type are not the same there."""
-    if _any(kind, lambda one: pt.is_float32(one) or pt.is_float16(one)):
+    if has_type(kind, lambda one: pt.is_float32(one) or pt.is_float16(one)):
         return f"{str(kind)[:100]}, and floats of 32 bits are compared otherwise there"
-    if _any(kind, lambda one: pt.is_timestamp(one) and one.tz is not None and one.tz not in UTC_ZONES):
+    if has_type(kind, lambda one: pt.is_timestamp(one) and one.tz is not None and one.tz not in UTC_ZONES):
         return f"{str(kind)[:100]}, and there is no time zone but UTC there"
     return None
-
-
-def _any(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:
-    return is_one(kind) or any(_any(child.type, is_one) for child in _children(kind))
 
 
 def _parts(field: pa.Field) -> Iterator[pa.Field]:

@@ -4,10 +4,12 @@ DataFusion takes most keywords for names, too: `SELECT range FROM a`. Such a nam
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from dagfusion_query.spark.sql_words import closing, directly_inside, keyword, opening, text
+from dagfusion_query.spark.shared_sql import table_places
+from dagfusion_query.spark.sql_words import closing, directly_inside, enclosing, keyword, opening, text
 from dagfusion_query.sql_text import SqlToken
 
 _BOUND = r"(?:UNBOUNDED (?:PRECEDING|FOLLOWING)|CURRENT ROW)"
@@ -51,30 +53,48 @@ _SIDES = ("FIRST", "LAST")
 _IGNORING = frozenset({"first_value", "last_value"})
 _COMPARED = frozenset("<>=!") | frozenset({"BETWEEN", "CASE", "ILIKE", "IN", "IS", "LIKE", "NOT"})
 _ENDS_BOUND = _CLAUSES | frozenset({",", ")", "ASC", "DESC", "ELSE", "END", "ON", "THEN", "WHEN"})
+_WRONG_END = "what follows {} may be a part of it for one engine: put it in parentheses"
 _OF_TABLES = frozenset({"ALL", "AS", "EXCEPT", "IN", "INTERSECT", "MATERIALIZED", "UNION"})
 
 
+class Places(NamedTuple):
+    """The places of tables and parentheses in a statement.
+
+    Attributes:
+        tables: The places at which the name of a table may begin.
+        around: For each token the place of the parenthesis that it is directly in, or -1.
+    """
+
+    tables: AbstractSet[int]
+    around: Sequence[int]
+
+    @classmethod
+    def of(cls, tokens: Sequence[SqlToken]) -> "Places":
+        """Return the places of a statement without comments."""
+        return cls(table_places(tokens), enclosing(tokens))
+
+
 class _Word(NamedTuple):
-    """A word that may be a keyword, with its neighbours and the places at which a table may begin."""
+    """A word that may be a keyword, with its neighbours."""
 
     tokens: Sequence[SqlToken]
     at: int
     text: str
     before: str
     after: str
-    table_places: set[int]
+    places: Places
 
 
-def wrong_keyword(tokens: Sequence[SqlToken], at: int, table_places: set[int]) -> str | None:
+def wrong_keyword(tokens: Sequence[SqlToken], at: int, places: Places) -> str | None:
     """Return what is wrong with a word that may be a keyword.
 
     Args:
         tokens: The statement, without comments.
         at: The place of the word.
-        table_places: The places at which a table may begin.
+        places: The places of the statement.
     """
     text_of = keyword(tokens, at)
-    word = _Word(tokens, at, text_of, keyword(tokens, at - 1), keyword(tokens, at + 1), table_places)
+    word = _Word(tokens, at, text_of, keyword(tokens, at - 1), keyword(tokens, at + 1), places)
     is_name = _IS_NAME.get(text_of, _is_clause_as_name)
     if is_name(word):
         return f"{text_of} as a name may be read as a keyword: write it in quotes"
@@ -154,18 +174,20 @@ def _wrong_between(word: _Word) -> str | None:
     """Return what is wrong with a BETWEEN: a comparison beside a bound is a part of the bound for Spark."""
     if word.before in _UNITS:
         return None
-    middle = _end_of_bound(word.tokens, word.at + 1)
-    if keyword(word.tokens, middle) != "AND":
+    middle = _end_of_bound(word.tokens, word.at + 1, _COMPARED)
+    if middle is not None and keyword(word.tokens, middle) != "AND":
         return "the bounds of a BETWEEN may be read otherwise there: put them in parentheses"
-    wrong = _wrong_end(word.tokens, word.at + 1, "BETWEEN", _COMPARED)
-    return wrong or _wrong_end(word.tokens, middle + 1, "BETWEEN", _COMPARED)
+    if middle is None or _end_of_bound(word.tokens, middle + 1, _COMPARED) is None:
+        return _WRONG_END.format("BETWEEN")
+    return None
 
 
 def _wrong_from(word: _Word) -> str | None:
     """Return what is wrong with `a IS DISTINCT FROM b`, which has all that follows for its second operand here."""
     if word.before != "DISTINCT":
         return None
-    return _wrong_end(word.tokens, word.at + 1, "IS DISTINCT FROM", _COMPARED | {"AND", "OR"})
+    end = _end_of_bound(word.tokens, word.at + 1, _COMPARED | {"AND", "OR"})
+    return _WRONG_END.format("IS DISTINCT FROM") if end is None else None
 
 
 def _wrong_case(word: _Word) -> str | None:
@@ -179,7 +201,7 @@ def _wrong_sets(word: _Word) -> str | None:
 
 
 def _wrong_having(word: _Word) -> str | None:
-    if _is_of_table(word.tokens, word.at, word.table_places):
+    if _is_of_table(word.tokens, word.at, word.places):
         return None
     return "HAVING in a subquery that is a value may give other values there: filter a subquery in FROM"
 
@@ -195,39 +217,33 @@ _WRONG: Mapping[str, Callable[[_Word], str | None]] = {
 }
 
 
-def _wrong_end(tokens: Sequence[SqlToken], at: int, what: str, wrong: frozenset[str]) -> str | None:
-    end = _end_of_bound(tokens, at)
-    words = [keyword(tokens, place) for place in _same_level(tokens, at, end)]
-    if keyword(tokens, end) in wrong or any(word in wrong for word in words):
-        return f"what follows {what} may be a part of it for one engine: put it in parentheses"
-    return None
+def _end_of_bound(tokens: Sequence[SqlToken], at: int, wrong: AbstractSet[str]) -> int | None:
+    """Return the place after an operand; None if there is a wrong word in it or after it.
+
+    What is looked at ends with the operand, so that all operands of a statement take no longer than it is long.
+    """
+    for place in _same_level(tokens, at):
+        if (word := keyword(tokens, place)) in wrong:
+            return None
+        if word in _ENDS_BOUND:
+            return place
+    return len(tokens)
 
 
-def _end_of_bound(tokens: Sequence[SqlToken], at: int) -> int:
-    places = _same_level(tokens, at, len(tokens))
-    return next((place for place in places if keyword(tokens, place) in _ENDS_BOUND), len(tokens))
-
-
-def _same_level(tokens: Sequence[SqlToken], at: int, end: int) -> list[int]:
-    """Return the places up to another that are in the same parentheses, with the one that closes them."""
-    found = []
-    while at < end:
-        found.append(at)
+def _same_level(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
+    """Yield the places from one on that are in the same parentheses, with the one that closes them."""
+    while at < len(tokens):
+        yield at
         if text(tokens, at) == ")":
-            break
+            return
         at = (closing(tokens, at) if text(tokens, at) == "(" else at) + 1
-    return found
 
 
 def _has_empty_set(tokens: Sequence[SqlToken], at: int) -> bool:
     return any(text(tokens, place) == ")" and text(tokens, place - 1) == "(" for place in directly_inside(tokens, at))
 
 
-def _is_of_table(tokens: Sequence[SqlToken], at: int, table_places: set[int]) -> bool:
+def _is_of_table(tokens: Sequence[SqlToken], at: int, places: Places) -> bool:
     """Return True if a HAVING is that of the statement, of a table of it, or of a list of values for IN."""
-    depth = 0
-    for place in range(at - 1, -1, -1):
-        depth += {")": 1, "(": -1}.get(text(tokens, place), 0)
-        if depth < 0:
-            return place in table_places or keyword(tokens, place - 1) in _OF_TABLES
-    return True
+    around = places.around[at]
+    return around < 0 or around in places.tables or keyword(tokens, around - 1) in _OF_TABLES

@@ -9,9 +9,8 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 
 from dagfusion_query.errors import EngineChoiceError
-from dagfusion_query.spark.refused_keywords import is_all_columns, wrong_keyword
+from dagfusion_query.spark.refused_keywords import Places, is_all_columns, wrong_keyword
 from dagfusion_query.spark.refused_times import wrong_time
-from dagfusion_query.spark.shared_sql import table_places
 from dagfusion_query.spark.sql_words import directly_inside, keyword, text
 from dagfusion_query.sql_text import SqlToken, TokenKind
 
@@ -83,8 +82,8 @@ def check_not_refused(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> No
         raise EngineChoiceError(
             f"ranks have 32 bits and a sign there, so a statement with ranks and + - * is not sent: {_IN_LOCAL}"
         )
-    tables = table_places(tokens)
-    wrongs = (_wrong(tokens, at, token, tables) for at, token in enumerate(tokens))
+    places = Places.of(tokens)
+    wrongs = (_wrong(tokens, at, token, places) for at, token in enumerate(tokens))
     if (wrong := next(filter(None, wrongs), None) or wrong_time(tokens, times)) is not None:
         raise EngineChoiceError(f"the Spark engine is not sent this statement, because {wrong}, or {_IN_LOCAL}")
 
@@ -106,7 +105,7 @@ def check_string(text: str) -> None:
         )
 
 
-def _wrong(tokens: Sequence[SqlToken], at: int, token: SqlToken, tables: set[int]) -> str | None:
+def _wrong(tokens: Sequence[SqlToken], at: int, token: SqlToken, places: Places) -> str | None:
     match token.kind:
         case TokenKind.text:
             return _wrong_string(tokens, at)
@@ -115,7 +114,7 @@ def _wrong(tokens: Sequence[SqlToken], at: int, token: SqlToken, tables: set[int
         ):
             return _wrong_arguments(tokens, at)
         case TokenKind.word:
-            return _wrong_word(tokens, at, keyword(tokens, at), tables)
+            return _wrong_word(tokens, at, keyword(tokens, at), places)
         case TokenKind.other:
             return _wrong_sign(tokens, at, token.text)
     return None
@@ -138,7 +137,7 @@ def _wrong_arguments(tokens: Sequence[SqlToken], at: int) -> str | None:
     if name in _PARTS:
         starts = [place for place in directly_inside(tokens, at + 1) if keyword(tokens, place) in (",", "FROM")]
         start = keyword(tokens, starts[0] + 1) if starts else ""
-        if not start.isdecimal() or int(start) < 1 or keyword(tokens, starts[0] + 2) not in (",", ")", "FOR"):
+        if not _is_positive(start) or keyword(tokens, starts[0] + 2) not in (",", ")", "FOR"):
             return f"{name} counts from the end there if its start is below 1: write a number from 1 on"
     if name in _TRIMS and commas:
         return f"{name} with two arguments has them the other way round there: write trim(BOTH 'x' FROM s)"
@@ -147,7 +146,7 @@ def _wrong_arguments(tokens: Sequence[SqlToken], at: int) -> str | None:
     return None
 
 
-def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str, tables: set[int]) -> str | None:
+def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str, places: Places) -> str | None:
     before, after = keyword(tokens, at - 1), keyword(tokens, at + 1)
     if word == "CAST":
         return _wrong_cast(tokens, at)
@@ -155,7 +154,7 @@ def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str, tables: set[int]
         return f"{word} ALL counts rows otherwise there"
     if word == "ALL" and before == "BY":
         return "BY ALL may be read otherwise there: name the columns"
-    return _WORDS.get(word) or wrong_keyword(tokens, at, tables)
+    return _WORDS.get(word) or wrong_keyword(tokens, at, places)
 
 
 def _wrong_cast(tokens: Sequence[SqlToken], at: int) -> str | None:
@@ -190,11 +189,16 @@ def _wrong_sign(tokens: Sequence[SqlToken], at: int, sign: str) -> str | None:
     return None
 
 
+def _is_positive(word: str) -> bool:
+    """Return True for a whole number that is not 0, of any number of digits."""
+    return word.isdecimal() and bool(word.strip("0"))
+
+
 def _is_divisor(tokens: Sequence[SqlToken], at: int, *, has_point: bool) -> bool:
     """Return True if a number that is not 0 begins at a place; the point and the digits are tokens of their own."""
     whole, point, fraction = (keyword(tokens, at + ahead) for ahead in range(3))
     if point != ".":
-        return not has_point and whole.isdecimal() and int(whole) > 0
+        return not has_point and _is_positive(whole)
     return whole.isdecimal() and fraction.isdecimal() and float(f"{whole}.{fraction}") > 0
 
 

@@ -5,9 +5,11 @@ added to a time. The types in a text are not known but for the columns of tables
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from dagfusion_query.errors import EngineChoiceError
 from dagfusion_query.spark.sql_words import (
     CLAUSES_OF_CALLS,
     NAME,
@@ -29,6 +31,9 @@ _AFTER_INTERVAL = frozenset("),+-<>=!")
 _TIMES = frozenset({"DATE", "INTERVAL", "TIMESTAMP"})
 _OF_NUMBERS = frozenset({"count", "extract"})
 _SETS = frozenset({"EXCEPT", "INTERSECT", "UNION"})
+_BEFORE_ITEM = frozenset({",", "DISTINCT", "FROM", "JOIN", "SELECT"})
+_MOST_OFTEN = 50  # times that the tokens of a statement are looked at for what its names are given to
+_IN_LOCAL = 'use engine="local"'
 # What has no operand before it, so that + and - are signs of a number.
 NO_OPERAND = (
     frozenset("(,+-*/%<>=!|&:")
@@ -110,7 +115,12 @@ def _is_of_column(tokens: Sequence[SqlToken], at: int) -> bool:
 
 
 def _mentions(tokens: Sequence[SqlToken], places: range, times: AbstractSet[str]) -> bool:
-    """Return True if an operand may be a time: what it names is one, without its conditions."""
+    """Return True if an operand may be a time: it has one, or names one."""
+    return any(name is None or name in times for name in _mentioned(tokens, places))
+
+
+def _mentioned(tokens: Sequence[SqlToken], places: range) -> Iterator[str | None]:
+    """Yield what may be the type of an operand, without its conditions: the names in it, and None for a time."""
     at, is_condition = places.start, False
     while at < places.stop:
         word, name = keyword(tokens, at), tokens[at].name
@@ -121,38 +131,57 @@ def _mentions(tokens: Sequence[SqlToken], places: range, times: AbstractSet[str]
             is_condition = word == "WHEN"
         elif is_condition or text(tokens, at + 1) == ".":
             pass
-        elif word in _TIMES or name == "date_trunc" or _is_one(tokens[at], times):
-            return True
+        elif word in _TIMES or name == "date_trunc":
+            yield None
+        elif (found := _own_name(tokens[at])) is not None:
+            yield found
         at += 1
-    return False
 
 
-def _is_one(token: SqlToken, times: AbstractSet[str]) -> bool:
+def _own_name(token: SqlToken) -> str | None:
     found = token.text[1:] if token.kind is TokenKind.parameter else token.name
-    return found is not None and found.casefold() in times
+    return None if found is None else found.casefold()
 
 
 def _with_aliases(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> AbstractSet[str]:
     """Return the names of times, with those that a statement gives to them."""
-    aliases = list(_aliases(tokens))
-    if any(keyword(tokens, at) in _SETS for at in range(len(tokens))):
-        times = times | {name.casefold() for name, places in aliases if _is_null(tokens, places)}
-    known: AbstractSet[str] = times
-    while True:
-        found = {name.casefold() for name, places in aliases if _mentions(tokens, places, known)}
-        if found <= known:
-            return known
-        known |= found
+    has_sets = any(keyword(tokens, at) in _SETS for at in range(len(tokens)))
+    of_anything, known, uses = set[str](), set(times), defaultdict[str, set[str]](set)
+    for name, places in _aliases(tokens):
+        if places is None:
+            of_anything.add(name)
+        elif has_sets and _is_null(tokens, places):
+            known.add(name)
+        else:
+            for used in _mentioned(tokens, places):
+                if used is None:
+                    known.add(name)
+                else:
+                    uses[used].add(name)
+    if of_anything and _mentions(tokens, range(len(tokens)), _reached(known, uses)):
+        known |= of_anything
+    return _reached(known, uses)
+
+
+def _reached(known: AbstractSet[str], uses: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
+    """Return some names, with those that are given to them or to what is given to them."""
+    found, waiting = set(known), list(known)
+    while waiting:
+        new = uses.get(waiting.pop(), frozenset()) - found
+        found |= new
+        waiting += new
+    return found
 
 
 def _is_null(tokens: Sequence[SqlToken], places: range) -> bool:
     """Return True for `NULL AS a`, which has the type of another SELECT."""
-    return [keyword(tokens, place) for place in places] == ["NULL"] and keyword(tokens, places.stop) not in (",", ")")
+    is_only = len(places) == 1 and keyword(tokens, places.start) == "NULL"
+    return is_only and keyword(tokens, places.stop) not in (",", ")")
 
 
-def _aliases(tokens: Sequence[SqlToken]) -> Iterator[tuple[str, range]]:
-    """Yield the names that a statement gives, and the places of what they are given to."""
-    lists = column_lists(tokens)
+def _aliases(tokens: Sequence[SqlToken]) -> Iterator[tuple[str, range | None]]:
+    """Yield the names that a statement gives, and the places of what they are given to; None for anything in it."""
+    lists, starts, looked_at = column_lists(tokens), _starts_of_items(tokens), 0
     for at, token in enumerate(tokens):
         if token.name is None or keyword(tokens, at) in NO_OPERAND | {"END"}:
             continue
@@ -162,24 +191,36 @@ def _aliases(tokens: Sequence[SqlToken]) -> Iterator[tuple[str, range]]:
         end = at - 1 if before == "AS" else at
         is_operand = before not in NO_OPERAND and (before in (")", NAME) or before.isalnum())
         if (before == "AS" and text(tokens, at + 1) != "(") or is_operand:
-            yield token.name, range(_start_of_item(tokens, end), end)
+            places = range(starts[end - 1], end) if end else range(0)
+            looked_at += len(places)
+            if looked_at > _MOST_OFTEN * len(tokens):
+                raise EngineChoiceError(f"the Spark engine is not sent a statement of so many names: {_IN_LOCAL}")
+            yield token.name.casefold(), places
 
 
-def _start_of_item(tokens: Sequence[SqlToken], end: int) -> int:
-    """Return where the item of a SELECT begins that ends before a place."""
-    at = end - 1
-    while at >= 0 and keyword(tokens, at) not in (",", "(", "SELECT", "FROM", "DISTINCT"):
-        at = (opening(tokens, at) if text(tokens, at) == ")" else at) - 1
-    return at + 1
+def _starts_of_items(tokens: Sequence[SqlToken]) -> list[int]:
+    """Return for each token where the item of a SELECT begins that it is in."""
+    found, levels = [], [0]
+    for at in range(len(tokens)):
+        word = keyword(tokens, at)
+        if word == ")" and len(levels) > 1:
+            levels.pop()
+        if word in _BEFORE_ITEM:
+            levels[-1] = at + 1
+        found.append(levels[-1])
+        if word == "(":
+            levels.append(at + 1)
+    return found
 
 
-def _columns(tokens: Sequence[SqlToken], at: int) -> Iterator[tuple[str, range]]:
+def _columns(tokens: Sequence[SqlToken], at: int) -> Iterator[tuple[str, range | None]]:
     """Yield the names in a list of columns, such as `a (x, y)`; each may be any value of its query, or of its rows."""
-    names = [tokens[place].name or "" for place in directly_inside(tokens, at + 1) if text(tokens, place) != ","]
+    inside = [tokens[place] for place in directly_inside(tokens, at + 1)]
+    names = [(token.name or "").casefold() for token in inside if token.text != ","]
     before = at - 2 if keyword(tokens, at - 1) == "AS" else at - 1
     start = opening(tokens, before) if text(tokens, before) == ")" else before
     if keyword(tokens, start + 1) != "VALUES":
-        yield from ((name, range(len(tokens))) for name in names)
+        yield from ((name, None) for name in names)
         return
     for row in directly_inside(tokens, start):
         if text(tokens, row) == ")":

@@ -18,11 +18,12 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.errors import EngineChoiceError
 from dagfusion_query.spark.number_widths import numbers_without_suffix
-from dagfusion_query.spark.refused_columns import check_columns, check_parameter, has_time, times
+from dagfusion_query.spark.refused_columns import check_columns, check_left_out, check_parameter, has_time, times
 from dagfusion_query.spark.refused_sql import check_not_refused, check_string, has_ranks
+from dagfusion_query.spark.session_settings import check_independent
 from dagfusion_query.spark.shared_sql import check_shared, null_orders, table_places
 from dagfusion_query.spark.spark_literals import literal, name, string
-from dagfusion_query.spark.sql_words import keyword
+from dagfusion_query.spark.sql_words import check_nesting, keyword
 from dagfusion_query.sql_text import SqlToken, TokenKind, mentioned_tables, tokens, with_select
 
 PIN = "@"  # between a schema and the version of one of its tables
@@ -127,19 +128,35 @@ def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames
     return f"WITH {expressions} ({text})" if text[:4].upper() == "WITH" else f"WITH {expressions} {text}"
 
 
-def spark_view(view: View, columns: Mapping[TableName, pa.Schema]) -> str:
+def spark_view(
+    view: View, columns: Mapping[TableName, pa.Schema], left_out: Mapping[TableName, Mapping[str, str]]
+) -> str:
     """Return the statement of a view for Spark: one that Spark refuses if it may read that of the view otherwise.
 
-    Spark would run any dialect of a view that has none of Spark.
+    Spark would run any dialect of a view that has none of Spark. It does so in the session of the reader, whose
+    settings are not those of the service's sessions.
 
     Args:
         view: The view.
-        columns: The columns of its tables.
+        columns: The columns of its tables, and of the views that it reads.
+        left_out: Why columns of its tables are not in Iceberg, by their names.
     """
     try:
-        return spark_statement(view.sql, {}, SparkNames("", dict.fromkeys(view.tables, ""), {}, columns))
+        for table, reasons in left_out.items():
+            check_left_out(table, reasons)
+        text = spark_statement(view.sql, {}, SparkNames("", dict.fromkeys(view.tables, ""), {}, columns))
+        check_independent(view, _tokens(with_select(view.sql)), columns)
     except EngineChoiceError:
         return f"SELECT {name(_REFUSED_VIEW)}"  # a column that does not exist
+    return text
+
+
+def _tokens(sql: str) -> list[SqlToken]:
+    """Return the tokens of a statement without comments, and without the `;` at its end."""
+    found = [token for token in tokens(sql) if token.kind is not TokenKind.comment]
+    while found and found[-1].text == ";":
+        found.pop()
+    return found
 
 
 class _Translation:
@@ -154,9 +171,7 @@ class _Translation:
 
     def __init__(self, sql: str, values: Mapping[str, pa.Scalar], names: SparkNames, found: _Found) -> None:
         self._sql = with_select(sql)
-        self._tokens = [token for token in tokens(self._sql) if token.kind is not TokenKind.comment]
-        while self._tokens and self._tokens[-1].text == ";":
-            self._tokens.pop()
+        self._tokens = _tokens(self._sql)
         self._values, self._names, self._found = values, names, found
         found.names.update(token.name for token in self._tokens if token.name is not None)
         self._places = table_places(self._tokens)
@@ -172,6 +187,7 @@ class _Translation:
             )
         for table in {*(mentioned_tables(self._sql) or ())} & self._names.views.keys():
             self._found.times |= times(self._names.views[table].columns)
+        check_nesting(self._tokens)
         check_shared(self._tokens)
         check_not_refused(self._tokens, self._found.times)
         return "".join(f" {piece.text}" if piece.is_apart else piece.text for piece in self._pieces()).strip()

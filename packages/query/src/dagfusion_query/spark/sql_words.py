@@ -5,10 +5,12 @@ A name may be spelled as a keyword: in quotes, and beside the dot of a qualified
 
 from collections.abc import Iterator, Sequence
 
+from dagfusion_query.errors import EngineChoiceError
 from dagfusion_query.sql_text import SqlToken, TokenKind
 
 NAME = "name"  # in lower case, so that it is no keyword
 CLAUSES_OF_CALLS = ("FILTER", "OVER")
+_DEEPEST = 100  # DataFusion plans less than 50
 
 
 def keyword(tokens: Sequence[SqlToken], at: int) -> str:
@@ -34,6 +36,38 @@ def keyword(tokens: Sequence[SqlToken], at: int) -> str:
 def text(tokens: Sequence[SqlToken], at: int) -> str:
     """Return the token at a place as it is written, "" outside of the statement."""
     return tokens[at].text if 0 <= at < len(tokens) else ""
+
+
+def check_nesting(tokens: Sequence[SqlToken]) -> None:
+    """Check that a statement is not nested so deep that it takes long to look into all its parentheses.
+
+    Raises:
+        EngineChoiceError: It is nested deeper than what is planned here, or a parenthesis or CASE has no end.
+    """
+    depths = [0, 0]
+    for at in range(len(tokens)):
+        word = keyword(tokens, at)
+        depths[0] += {"(": 1, ")": -1}.get(word, 0)
+        depths[1] += {"CASE": 1, "END": -1}.get(word, 0)
+        if not all(0 <= depth <= _DEEPEST for depth in depths):
+            break
+    if any(depths):
+        raise EngineChoiceError(
+            f"the Spark engine is sent statements of parentheses and CASE ... END that are closed and at most "
+            f'{_DEEPEST} deep: use engine="local"'
+        )
+
+
+def enclosing(tokens: Sequence[SqlToken]) -> list[int]:
+    """Return for each token the place of the parenthesis that it is directly in, or -1."""
+    found, opened = [], [-1]
+    for at in range(len(tokens)):
+        if text(tokens, at) == ")" and len(opened) > 1:
+            opened.pop()
+        found.append(opened[-1])
+        if text(tokens, at) == "(":
+            opened.append(at)
+    return found
 
 
 def closing(tokens: Sequence[SqlToken], at: int) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 import orjson
-import pyarrow as pa
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +24,7 @@ from dagfusion_query.doors.http.requests_and_responses import read_body
 from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, PlannedTable, more_tasks, plan
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
+from dagfusion_query.doors.iceberg.view_dialects import ViewDialects
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
 from dagfusion_query.errors import (
     BadRequestError,
@@ -34,7 +34,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.iceberg.publisher import Published, Publisher, open_publishers
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
-from dagfusion_query.spark.spark_sql import PIN, spark_view
+from dagfusion_query.spark.spark_sql import PIN
 
 PATH = "/iceberg"
 JSON = "application/json"
@@ -93,6 +93,7 @@ class IcebergRoutes:
             name: StorageCredentials(e, config.service.sts_endpoint_url) for name, e in self._configured.items()
         }
         self._visible = VisibleTables(service, [*self._configured])
+        self._dialects = ViewDialects()
         self._older = OlderSnapshots(service, config.service.iceberg_snapshot_hours)
         self._publishing = asyncio.Semaphore(_PUBLISHING)
 
@@ -248,9 +249,7 @@ class IcebergRoutes:
         state, table, view = self._visible.find_view(caller_of(request), *names)
         if request.method == "HEAD":
             return Response(status_code=204)
-        found = {name: state.snapshot.tables[name] for name in view.view.tables if name in state.snapshot.tables}
-        columns = {name: pa.schema([*one.file_schema, *one.partition_schema]) for name, one in found.items()}
-        dialects = {"spark": spark_view(view.view, columns)}
+        dialects = await self._dialects.of(view, state.snapshot)
         uri, metadata = await asyncio.to_thread(self._publishers[state.name].publish_view, table, view, dialects)
         return _document({"metadata-location": uri, "metadata": orjson.Fragment(metadata), "config": {}})
 
