@@ -166,6 +166,12 @@ def test_what_was_published_is_not_read_again(publisher: Publisher) -> None:
         assert service.reads == reads
 
 
+def test_a_search_reads_each_state_once(publisher: Publisher) -> None:
+    service = Remembering([parts(count) for count in range(1, 9)], ages=range(8, 0, -1))
+    assert events(service, publisher) == [*range(1, 9)]
+    assert service.reads == 7
+
+
 def test_a_document_has_one_mapping_of_names(publisher: Publisher) -> None:
     """A column that is left out now must not be read from older files by the same name."""
     added = [*parts(1), Part(["S1"], {"id": "string", "more": "int64"}, {})]

@@ -41,6 +41,7 @@ class _Found:
         published: The version with its older snapshots.
         older: The states that are offered, the oldest first.
         events: The event that each is as of, by its id.
+        tables: The tables that the search has read, by the ids of their snapshots; none after its end.
         until_s: Until when the result holds, seconds since 1970.
         problem: Why there may be more.
     """
@@ -49,6 +50,7 @@ class _Found:
     published: Published
     older: list[PastState] = field(default_factory=list)
     events: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, Table] = field(default_factory=dict)
     until_s: float = float("inf")
     problem: Exception | None = None
 
@@ -119,7 +121,7 @@ class OlderSnapshots:
         name = current.table.name
         if (name, snapshot_id) not in self._scanned:
             past = await self._service.past_table(name, found.events[snapshot_id], EVERYTHING)
-            if not written.is_of(past.table):  # events were deleted since
+            if not await asyncio.to_thread(written.is_of, past.table):  # events were deleted since
                 return None
             schema = await asyncio.to_thread(iceberg_schema, past.table, past.layouts)
             self._scanned[name, snapshot_id] = ScannedSnapshot(snapshot_id, schema, past.table)
@@ -150,13 +152,15 @@ class OlderSnapshots:
             found.published = await asyncio.to_thread(publisher.with_older, current, snapshots)
         except Exception as error:  # noqa: BLE001  # the current snapshot is served, whatever it is
             found.fail(error)
+        finally:
+            found.tables.clear()
         self._found[current.table.name] = found
         return found
 
     async def _add_offered(self, found: "_Found", publisher: Publisher) -> None:
         """Add what is offered; after an error what was found by then."""
         try:
-            async for state, event_id, kept_until_s in self._replaced(found.current, publisher):
+            async for state, event_id, kept_until_s in self._replaced(found, publisher):
                 found.older.insert(0, state)
                 found.events[state.written.version.snapshot_id] = event_id
                 found.until_s = min(found.until_s, kept_until_s)
@@ -166,7 +170,7 @@ class OlderSnapshots:
     async def _with_parents(self, found: "_Found", publisher: Publisher) -> list[WrittenSnapshot]:
         """Return the snapshots that one document can have, the oldest first, each with the one before it as parent."""
         own = found.current.snapshot
-        fit = len(fitting(own, [state.written for state in found.older]))
+        fit = len(await asyncio.to_thread(fitting, own, [state.written for state in found.older]))
         states = found.older[len(found.older) - fit :]
         snapshots = [*(state.written for state in states), own]
         for number, parent in enumerate(states, 1):
@@ -185,7 +189,7 @@ class OlderSnapshots:
         if written is not None or snapshot.large_folder is not None:
             return written or snapshot
         table = await self._table(found, publisher, snapshot_id)
-        if not snapshot.is_of(table):
+        if not await asyncio.to_thread(snapshot.is_of, table):
             return snapshot
         return await asyncio.to_thread(publisher.publish_child, parent, snapshot, table)
 
@@ -196,11 +200,13 @@ class OlderSnapshots:
             return found.current.table
         if recent is not None:
             return recent.table
+        if snapshot_id in found.tables:
+            return found.tables[snapshot_id]
         return (await self._service.past_table(name, found.events[snapshot_id], EVERYTHING)).table
 
-    async def _replaced(self, current: Published, publisher: Publisher) -> AsyncIterator[tuple[PastState, int, float]]:
+    async def _replaced(self, offered: "_Found", publisher: Publisher) -> AsyncIterator[tuple[PastState, int, float]]:
         """Yield older states, the newest first, with the event that they are as of and until when they are kept."""
-        table = current.table
+        current, table = offered.current, offered.current.table
         most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
         found = await self._service.revisions(table.name, most + 1, EVERYTHING)
         newer = NewerObjects(table)
@@ -213,20 +219,23 @@ class OlderSnapshots:
                 return
             if one.event_id >= current.snapshot.version.sequence:
                 continue
-            state = await self._state(current, one, publisher, newer)
+            state = await self._state(offered, one, publisher, newer)
             if state is None:
                 return
             yield state, one.event_id, until_s
 
     async def _state(
-        self, current: Published, one: TableGeneration, publisher: Publisher, newer: NewerObjects
+        self, found: "_Found", one: TableGeneration, publisher: Publisher, newer: NewerObjects
     ) -> PastState | None:
         """Return the state after a revision; None if its objects may be others now, or it is no table of Iceberg."""
-        name = current.table.name
+        name = found.current.table.name
         written = await asyncio.to_thread(publisher.past, name, one.event_id, (one.at - _EPOCH) // _MS)
         if written is not None:
             return written if await asyncio.to_thread(newer.take, written) else None
         past = await self._service.past_table(name, one.event_id, EVERYTHING)
         if past.table.problem is not None or not await asyncio.to_thread(newer.take, past.table):
             return None
-        return await asyncio.to_thread(publisher.publish_past, past.table, past.layouts)
+        state = await asyncio.to_thread(publisher.publish_past, past.table, past.layouts)
+        if state is not None:
+            found.tables[state.written.version.snapshot_id] = past.table
+        return state
