@@ -37,7 +37,7 @@ def consolidate(lake: Any, table: Table, rng: Random, *, share: float = 1.0, gro
         chosen = [number for number in fit if rng.random() < share]
         rng.shuffle(chosen)
         while chosen:
-            count = rng.randrange(1, len(chosen) + 1)
+            count = rng.choice([len(chosen), rng.randrange(1, len(chosen) + 1)])
             some, chosen = chosen[:count], chosen[count:]
             if (one := write_large(lake.root, live, some, segment.layout.partition, group_rows)) is not None:
                 path = Path(one.uri.removeprefix("file://"))

@@ -65,7 +65,12 @@ class Expressions:
             return ""
         if subqueries and draw < 0.25:
             return f" WHERE {self._membership(scope)} AND {self._predicate(scope, depth - 1, subqueries=False)}"
-        return f" WHERE {self._predicate(scope, depth, subqueries=subqueries)}"
+        where = f" WHERE {self._predicate(scope, depth, subqueries=subqueries)}"
+        partition = [(alias, column) for alias, column in scope if column.is_partition]
+        if draw < 0.5 and partition:  # which the catalog decides
+            of_partition = self._comparison(self.rng.choice(partition)[1].kind, partition, 0)
+            return f" WHERE {of_partition}" if draw < 0.35 else f"{where} AND {of_partition}"
+        return where
 
     def _predicate(self, scope: Scope, depth: int, *, subqueries: bool = True) -> str:
         draw = self.rng.random()

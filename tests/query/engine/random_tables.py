@@ -52,16 +52,18 @@ PARTITION_COLUMNS: Mapping[str, tuple[str, pa.DataType, list[Any]]] = {
 
 
 def random_files(rng: Random, *, negative_zeros: bool) -> Files:
-    """Draw the files of a table: rows and partition values; the files differ in columns and types."""
+    """Draw the files of a table: rows and partition values; the files of some tables differ in columns and types."""
     partition = rng.sample(sorted(PARTITION_COLUMNS), rng.choice([0, 1, 1, 2, 2, 3]))
     columns = [name for name in FILE_COLUMNS if rng.random() < 0.75]
     files: dict[tuple[Any, ...], tuple[pa.Table, dict[str, pa.Scalar]]] = {}
     first = 0
-    for _ in range(rng.randint(1, 6)):
-        values = {name: _partition_value(rng, name) for name in partition}
+    null_share = rng.choice([0.0, 0.0, 0.15])  # a table with one is not read from large objects
+    layout = _layout(rng, columns) if rng.random() < 0.5 else None
+    for _ in range(rng.randint(1, 6) if layout is None else rng.randint(3, 10)):
+        values = {name: _partition_value(rng, name, null_share) for name in partition}
         key = tuple(values[name].as_py() for name in partition)
         if key not in files:
-            rows = _rows(rng, columns, first, negative_zeros=negative_zeros)
+            rows = _rows(rng, layout or _layout(rng, columns), first, negative_zeros=negative_zeros)
             files[key] = rows, values
             first += rows.num_rows
     return list(files.values())
@@ -75,7 +77,10 @@ def other_rows(rng: Random, files: Files, number: int, *, negative_zeros: bool) 
         return backwards.set_column(0, "id", rows["id"])
     known = {name for one, _ in files for name in one.column_names}
     first = max((used + 1 for one, _ in files for used in one["id"].to_pylist()), default=0)
-    drawn = _rows(rng, [name for name in FILE_COLUMNS if name in known], first, negative_zeros=negative_zeros)
+    layout: Mapping[str, pa.DataType] = {field.name: field.type for field in rows.schema if field.name != "id"}
+    if rng.random() < 0.5:
+        layout = _layout(rng, [name for name in FILE_COLUMNS if name in known])
+    drawn = _rows(rng, layout, first, negative_zeros=negative_zeros)
     return drawn.slice(0, max(len(rows), 8))  # so that joins of the tables do not grow
 
 
@@ -114,19 +119,23 @@ def _null_below(column: pa.Array | pa.ChunkedArray) -> pa.StructArray:
     return pa.StructArray.from_arrays(array.flatten(), fields=list(array.type), mask=array.is_null())
 
 
-def _rows(rng: Random, columns: list[str], first: int, *, negative_zeros: bool) -> pa.Table:
+def _layout(rng: Random, columns: list[str]) -> Mapping[str, pa.DataType]:
+    """Draw which of some columns a file has, and their types."""
+    return {name: rng.choice(FILE_COLUMNS[name][1]) for name in columns if rng.random() < 0.85}
+
+
+def _rows(rng: Random, layout: Mapping[str, pa.DataType], first: int, *, negative_zeros: bool) -> pa.Table:
     count = rng.choice([0, 1, 2, 3, 4, 6, 8, 140])  # row groups have 64 rows
-    present = [name for name in columns if rng.random() < 0.85]
     arrays = {"id": pa.array(range(first, first + count), pa.int64())}
-    for name in present:
-        _, kinds, values = FILE_COLUMNS[name]
+    for name, kind in layout.items():
+        _, _, values = FILE_COLUMNS[name]
         if not negative_zeros:
             values = [value for value in values if repr(value) != "-0.0"]
         few = rng.sample(values, rng.randint(1, len(values)))
         drawn = [None if rng.random() < 0.2 else rng.choice(few) for _ in range(count)]
         if name != "st" and rng.random() < 0.5:  # row groups of different bounds
             drawn.sort(key=_order(values))
-        arrays[name] = pa.array(drawn, rng.choice(kinds))
+        arrays[name] = pa.array(drawn, kind)
     return pa.table(arrays)
 
 
@@ -134,6 +143,6 @@ def _order(values: list[Any]) -> Callable[[Any], int]:
     return lambda value: next((n for n, other in enumerate(values) if other is value), -1)
 
 
-def _partition_value(rng: Random, name: str) -> pa.Scalar:
+def _partition_value(rng: Random, name: str, null_share: float) -> pa.Scalar:
     _, kind, values = PARTITION_COLUMNS[name]
-    return pa.scalar(None if rng.random() < 0.15 else rng.choice(values), kind)
+    return pa.scalar(None if rng.random() < null_share else rng.choice(values), kind)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query.catalog.past_tables import as_past
-from dagfusion_query.scan import large_objects, splice
+from dagfusion_query.scan import large_objects, table_scan
 from tests.query.engine.conftest import Lake
 from tests.query.engine.consolidating import consolidate
 from tests.query.engine.test_views import publish
@@ -122,7 +122,7 @@ def test_kept_results_are_those_of_the_same_files(new_lake: Callable[..., Lake],
 def test_large_objects_with_left_out_rows_are_read_only_for_the_others(
     archive: Lake, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (large_objects, splice):
+    for module in (large_objects, table_scan):
         monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # three files are worth a large object
     (table,) = archive.snapshot.tables.values()
     sql = f"SELECT p, sum(id) AS s FROM {T} GROUP BY p ORDER BY p"

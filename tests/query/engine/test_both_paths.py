@@ -31,7 +31,7 @@ from datafusion import SessionContext
 
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.session import new_context
-from dagfusion_query.scan import copied_objects, large_objects, splice
+from dagfusion_query.scan import copied_objects, large_objects, table_scan
 from dagfusion_query.scan.copied_objects import CopyPolicy
 from dagfusion_query.scan.splice import NotSpliceable, Spliced
 from dagfusion_query.scan.stage import stage
@@ -75,7 +75,7 @@ class World:
     def consolidate(self, rng: Random) -> None:
         """Write partitions of the tables into large objects."""
         for table in [*self.lake.snapshot.tables.values()] if self.is_consolidated else []:
-            consolidate(self.lake, table, rng, share=rng.choice([0.7, 1.0]), group_rows=rng.choice([1, 20, 1000]))
+            consolidate(self.lake, table, rng, share=rng.choice([0.7, 1.0]), group_rows=rng.choice([1, 20, 1000, 1000]))
 
     def rewrite(self, rng: Random, *, may_overwrite: bool = False) -> None:
         """Write a partition once more with other rows, and consolidate again now and then; see `refresh`."""
@@ -155,8 +155,9 @@ def test_every_way_has_one_answer(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (large_objects, splice):
+    for module in (large_objects, table_scan):
         monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
+    monkeypatch.setattr(large_objects, "LEAST_SHARE", 0)
     # Also of local files.
     monkeypatch.setattr(CopyPolicy, "_can_copy", lambda _, files: pc.is_valid(files["etag"]))
     monkeypatch.setattr(CopyPolicy, "_takes_all", lambda _, files, *__: files["etag"].null_count == 0)
@@ -194,6 +195,8 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
         assert counted["large"]
         assert 0 < counted["in place, too"] < counted["copied"]
         assert counted["refused"] * 20 <= counted["statements"]
+    if counted["statements"] >= 10_000:
+        assert 0 < counted["filtered"] < counted["large"]
     if counted["statements"] >= 3_000:
         assert counted["left out"]
         assert 0 < counted["mixed"] < counted["large"]
@@ -217,6 +220,7 @@ def _differences(
         paths[f"by {prepared.path}"] += 1
         paths["left out"] += bool(prepared.warnings)
         paths["large"] += any(scan.large is not None for scan in prepared.scans)
+        paths["filtered"] += any(scan.row_filter is not None for scan in prepared.scans)
         paths["mixed"] += any(len(scan.parts) > 1 for scan in prepared.scans)
         copied = prepared.work.copied if isinstance(prepared.work, Spliced) else []
         paths["copied"] += bool(copied)

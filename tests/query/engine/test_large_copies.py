@@ -108,6 +108,35 @@ def test_a_large_object_takes_a_request_a_row_group_or_one(
         assert wire.requests == [large.request] * requests
 
 
+@pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
+def test_a_scan_of_most_partitions_reads_the_large_object(
+    stored: Callable[..., StoredLake], wire: Recorded, tmp_path: Path, object_bytes: int
+) -> None:
+    lake = stored(object_cache_object_bytes=object_bytes)
+    large = consolidated(lake, tmp_path)
+    kept = [*range(3, 16), *range(20, PARTITIONS)]  # five of the first row group, and four of the third
+    where = "WHERE p > '02' AND p NOT BETWEEN '16' AND '19'"
+    wire.requests.clear()
+    assert lake.rows(f"SELECT sum(x + 0) AS n, count(DISTINCT p) AS p FROM {T} {where}") == [
+        {"n": sum(sum(range(n, n + ROWS)) for n in kept), "p": len(kept)}
+    ]
+    assert wire.requests == [large.request] * (1 if object_bytes > 1 else 2 + 8)
+    rows = lake.rows(f"SELECT DISTINCT p FROM {T} {where} AND x >= 0 ORDER BY p")
+    assert [row["p"] for row in rows] == [f"{n:02}" for n in kept]
+    (scan,) = lake.engine.explain(lake.prepare(f"SELECT x FROM {T} {where}")).scans
+    assert (scan.files_read, scan.consolidated) == (len(kept), len(kept))
+    assert {*scan.uris} == {f"s3://{BUCKET}/{large.key}"}
+    assert scan.partitions == [f"{n:02}" for n in kept]
+
+
+def test_expressions_see_only_the_partitions_that_are_asked_for(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    consolidated(lake, Path(lake.settings.state_dir or ""))
+    lake.rows(f"SELECT x FROM {T} WHERE p > '00'")
+    for sql in (f"SELECT 10 / x AS n FROM {T} WHERE p > '00'", f"SELECT x FROM {T} WHERE p > '00' AND 10 / x >= 0"):
+        assert len(lake.rows(sql)) == (PARTITIONS - 1) * ROWS  # the partition 00 has a zero
+
+
 class TestBlocks:
     """Of an object that is larger than those that are copied whole."""
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from dagfusion_query.scan import large_objects, splice
+from dagfusion_query.scan import large_objects, table_scan
 from tests.query.engine.consolidating import consolidate
 
 SCALE = 0.02
@@ -75,7 +75,7 @@ def consolidated(tpch: tuple[Any, duckdb.DuckDBPyConnection]) -> Iterator[tuple[
         if table.partition_schema.names:
             consolidate(lake, table, rng, group_rows=8192)
     with pytest.MonkeyPatch.context() as patched:
-        for module in (large_objects, splice):
+        for module in (large_objects, table_scan):
             patched.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
         yield tpch
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from dagfusion_contract.consolidation import TIMES
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Table, files_schema
+from dagfusion_query.catalog.replacing_row_groups import Flags
 from dagfusion_query.plan_messages import FileGroup, FileRange, PartitionedFile
 from dagfusion_query.scan import large_objects
 from dagfusion_query.scan.large_objects import LargeObjects
@@ -82,7 +84,8 @@ def test_each_file_is_read_once(
     current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int], data: st.DataObject
 ) -> None:
     kept = data.draw(st.none() | st.sets(st.sampled_from(range(len(current)))).map(sorted))
-    check(current, logged, wrong_times, kept)
+    dropped = data.draw(st.none() | st.sets(st.sampled_from(range(len(current)))))
+    check(current, logged, wrong_times, kept, dropped)
 
 
 @settings(max_examples=examples(200), deadline=None)
@@ -100,16 +103,25 @@ def test_no_row_group_between_two_others_is_read_with_them(
     check(current, [[[group for group in groups if group]]], set(), kept)
 
 
+def flags(dropped: set[int], kept: list[int], count: int) -> Flags:
+    """One boolean for each file: whether it is dropped, as a file that is kept is not."""
+    return np.isin(np.arange(count), [*(dropped - {*kept})])
+
+
 def check(
-    current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int], kept: list[int] | None
+    current: list[int],
+    logged: list[list[list[list[int]]]],
+    wrong_times: set[int],
+    kept: list[int] | None,
+    dropped: set[int] | None = None,
 ) -> None:
     """Compare the row groups and files that a scan reads with what it keeps."""
     table = made(current, logged, wrong_times)
-    large_objects.FOOTER_REQUESTS, requests = -1000, large_objects.FOOTER_REQUESTS
-    try:
-        read = LargeObjects(table).read(None if kept is None else pa.array(kept, pa.int64()))
-    finally:
-        large_objects.FOOTER_REQUESTS = requests
+    may_hold = None if dropped is None or kept is None else flags(dropped, kept, len(current))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_objects, "FOOTER_REQUESTS", -1000)
+        patch.setattr(large_objects, "LEAST_SHARE", 0)
+        read = LargeObjects(table).read(None if kept is None else pa.array(kept, pa.int64()), may_hold)
     wanted = sorted(current[number] for number in (range(len(current)) if kept is None else kept))
     if read is None:
         return
@@ -126,7 +138,9 @@ def check(
         for at, of_group in inside:
             assert at not in wrong_times
             seen += of_group
-    assert sorted(seen) == wanted
+    others = read.others.to_pylist()
+    assert sorted(seen) == sorted([*wanted, *(current[number] for number in others)])
+    assert all(may_hold is not None and may_hold[number] for number in others)
     assert len(read.files) + len(read.rest) == len(wanted)
 
 
@@ -139,6 +153,27 @@ def test_a_large_object_is_read_where_it_takes_fewer_requests() -> None:
     assert [current[number] for number in read.rest.to_pylist()] == [6, 7, 8, 9, 10]
     assert LargeObjects(table).read(pa.array([0, 1, 2], pa.int64())) is None
     assert LargeObjects(table).read(pa.array([0, 1, 2, 3, 4], pa.int64())) is not None
+
+
+def test_a_row_group_is_read_if_half_of_it_is_kept_and_the_rest_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, groups = 20, [[*range(1, 11)], [*range(11, 21)]]
+    large = LargeObjects(made([*range(1, count + 1)], [[groups]], set()))
+
+    def read(kept: list[int], dropped: set[int]) -> tuple[int, int] | None:
+        found = large.read(pa.array(kept, pa.int64()), flags(dropped, kept, count))
+        return None if found is None else (len(found.files), len(found.others))
+
+    every = {*range(count)}
+    assert read([*range(1, 20)], every) == (19, 1)
+    assert read([*range(5, 15)], every) == (10, 10)
+    assert read([*range(6, 15)], every) == (5, 5)  # of the second row group, less than half of the first is kept
+    assert read([*range(1, 20)], set()) == (10, 0)
+    assert read([*range(1, 20)], every - {0}) == (10, 0)
+    assert read([*range(5)], every) == (5, 5)
+    assert read([*range(4)], every) is None
+    monkeypatch.setattr(large_objects, "REQUEST_BYTES", 10)  # half a row group has more
+    assert read([*range(5)], every) is None
+    assert read([*range(10)], every) == (10, 0)
 
 
 def test_blocks_do_not_depend_on_what_is_current(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A pruned answer is the unpruned one, whatever the table and the predicate, from small objects and from large ones."""
 
 import datetime as dt
+import itertools
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -11,7 +12,7 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.scan import large_objects, splice
+from dagfusion_query.scan import large_objects, table_scan
 from tests.query.engine.consolidating import consolidate
 from tests.tiers import examples
 
@@ -108,8 +109,9 @@ def test_pruning_never_changes_an_answer(
             table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
         whole.append(table)
     if seed is not None:
-        for module in (large_objects, splice):
+        for module in (large_objects, table_scan):
             monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
+        monkeypatch.setattr(large_objects, "LEAST_SHARE", 0)
         rng, [table] = Random(seed), lake.snapshot.tables.values()  # noqa: S311
         count = consolidate(lake, table, rng, share=rng.choice([0.7, 1.0]), group_rows=rng.choice([1, 4, 40]))
         [scan] = lake.prepare("SELECT n FROM local_default.t").scans
@@ -126,6 +128,55 @@ def test_pruning_never_changes_an_answer(
         assert _sorted(lake.sql(select.format("local_default.t"))) == _sorted(
             plain.sql(select.format("t")).to_arrow_table()
         )
+
+
+OF_PARTITION = st.recursive(
+    st.sampled_from(sorted(PARTITION)).flatmap(_comparisons),
+    lambda inner: st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+    max_leaves=3,
+)
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("seed", range(3))
+def test_filters_that_cut_row_groups_never_change_an_answer(
+    new_lake: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    for module in (large_objects, table_scan):
+        monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))
+    monkeypatch.setattr(large_objects, "LEAST_SHARE", 0)
+    rng, lake, plain = Random(seed), new_lake(), SessionContext()  # noqa: S311
+    whole = []
+    keys = itertools.product(["CA", "NY", "a:b", ""], [dt.date(2024, 1, day) for day in (1, 2, 4)], [-1, 0, 2])
+    for values in keys:
+        rows = [(rng.choice([-5, 0, 3, None]), rng.choice(["x", "y", None]), rng.choice([0.0, 1.25, None]))] * 2
+        table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
+        scalars = {n: pa.scalar(v, t) for (n, t), v in zip(PARTITION.items(), values, strict=True)}
+        lake.write(("t",), table, scalars)
+        for name, scalar in scalars.items():
+            table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
+        whole.append(table)
+    [table] = lake.snapshot.tables.values()
+    consolidate(lake, table, rng, share=rng.choice([0.9, 1.0]), group_rows=rng.choice([6, 12, 1000]))
+    plain.register_record_batches("t", [pa.concat_tables(whole).combine_chunks().to_batches()])
+    cut = 0
+
+    @settings(max_examples=examples(60), deadline=None)
+    @given(
+        OF_PARTITION, st.none() | PREDICATES, st.sampled_from(["n, s, x, state, date, shard", "s", "shard, n, state"])
+    )
+    def check(of_partition: str, predicate: str | None, columns: str) -> None:
+        nonlocal cut
+        where = f"WHERE {of_partition}" + ("" if predicate is None else f" AND {predicate}")
+        for over in (f"SELECT {columns} FROM {{}} {where}", AGGREGATES[2].replace("WHERE", where)):
+            prepared = lake.prepare(over.format("local_default.t"))
+            cut += any(scan.row_filter is not None for scan in prepared.scans)
+            assert _sorted(lake.sql(over.format("local_default.t"))) == _sorted(
+                plain.sql(over.format("t")).to_arrow_table()
+            )
+
+    check()
+    assert cut
 
 
 def _empty() -> pa.RecordBatch:

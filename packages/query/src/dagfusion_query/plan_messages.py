@@ -243,14 +243,22 @@ class PhysicalPlanNode:
     """One node of a physical plan; a field for each kind of node."""
 
     PARQUET_SCAN = 1
+    FILTER = 12
     MERGE = 13  # CoalescePartitionsExecNode
     UNION = 19
+    MEMORY_SCAN = 35
 
 
 class CoalescePartitionsExecNode:
     """One partition of several."""
 
     INPUT = 1
+
+
+class FilterExecNode:
+    """The rows of a plan for which an expression is true; some of their columns."""
+
+    INPUT, PROJECTION = 1, 9
 
 
 class UnionExecNode:
@@ -262,8 +270,15 @@ class UnionExecNode:
 class PhysicalExprNode:
     """An expression of a physical plan."""
 
+    COLUMN = 1
     LITERAL = 2
     EXPR_ID = 30  # a number that the process counts up for each dynamic filter that it plans
+
+
+class PhysicalColumn:
+    """A column by its name and place."""
+
+    NAME, INDEX = 1, 2
 
 
 class PhysicalDynamicFilterNode:
@@ -293,7 +308,32 @@ class ParquetOptions:
 class FileScanExecConf:
     """The files and columns of a scan."""
 
-    FILE_GROUPS, LIMIT, STATISTICS, PARTITION_COLUMNS, OBJECT_STORE_URL = 1, 5, 6, 7, 8
+    FILE_GROUPS, SCHEMA, LIMIT, STATISTICS, PARTITION_COLUMNS, OBJECT_STORE_URL = 1, 2, 5, 6, 7, 8
+    PROJECTION = 13
+
+
+class FileSchema:
+    """The columns of a scan's table, of which those of the partition are last."""
+
+    FIELDS = 1
+
+
+class FieldOfSchema:
+    """A column."""
+
+    NAME = 1
+
+
+class ScanProjection:
+    """The columns that a scan gives."""
+
+    COLUMNS = 1
+
+
+class ScanColumn:
+    """A column that a scan gives: its name, and the physical expression that it is."""
+
+    NAME, EXPR = 1, 2
 
 
 class Statistics:

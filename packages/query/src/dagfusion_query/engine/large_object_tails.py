@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from dagfusion_query.engine.stored_objects import StoredObject
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
-from dagfusion_query.scan.copied_objects import REQUEST_BYTES
+from dagfusion_query.scan.large_objects import REQUEST_BYTES
 
 RECENT_BYTES = 32 << 20
 _Version = tuple[str, str, str | None]  # of an object: environment, URI, etag

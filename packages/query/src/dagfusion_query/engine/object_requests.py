@@ -30,7 +30,8 @@ from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, QueryError, StaleObjectError
 from dagfusion_query.object_cache.copies import Copies, CopyUse, TableFetch, copy_key
 from dagfusion_query.object_cache.parquet_blocks import NoBlocksError, ParquetTail, Range
-from dagfusion_query.scan.copied_objects import REQUEST_BYTES, CopiedPart, CopiedScan, CopyPolicy
+from dagfusion_query.scan.copied_objects import CopiedPart, CopiedScan, CopyPolicy
+from dagfusion_query.scan.large_objects import REQUEST_BYTES
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 

@@ -18,10 +18,9 @@ from dagfusion_contract.uri import S3, object_path
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import with_paths
 from dagfusion_query.returned_values import ScanExplanation
-from dagfusion_query.scan.large_objects import LargeRead
+from dagfusion_query.scan.large_objects import REQUEST_BYTES, LargeRead
 from dagfusion_query.scan.table_scan import MANY, Scan
 
-REQUEST_BYTES = 1 << 20  # that a store sends in about the time of one more request
 COPIED_BYTES = 16 << 20  # the largest object that is copied whole to save requests; a larger one is copied by block
 TAIL_REQUESTS = 2  # for the footer of an object that is copied by block: its answers are compared
 NO_FILES = pa.array([], pa.int64())

@@ -1,10 +1,12 @@
 """The row groups of large objects that a scan reads in place of small objects, and what a consolidation would gain.
 
 A row group holds the rows of some materializations. It can replace their files as long as each is the latest of its
-partition, and a scan that keeps all of them may read it instead. So no filter is evaluated again, and the result does
-not depend on this choice.
+partition. A scan that keeps all of them may read it instead. So may a scan that keeps at least half of them, and whose
+filters of partition columns drop the others: these filters are then evaluated for each row, see `row_filter`. The
+result does not depend on this choice.
 
-A large object takes about two requests for its footer and one for each row group, a small object takes one.
+A large object takes about two requests for its footer and one for each row group, a small object takes one. Bytes that
+are not asked for count as requests, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +32,8 @@ from dagfusion_query.catalog.replacing_row_groups import (
 from dagfusion_query.scan.listing_tables import scan_layout
 
 FOOTER_REQUESTS = 2
+REQUEST_BYTES = 1 << 20  # that a store sends in about the time of one more request
+LEAST_SHARE = 0.5  # of a row group's partitions that a scan keeps
 # Neighbouring row groups that one partition of a scan reads at once
 RANGE_BYTES, LEAST_RANGE_BYTES, RANGES = 16 << 20, 256 << 10, 8
 BLOCK_BYTES = 2 << 20  # of an object, in which the row groups of a block begin
@@ -52,6 +56,7 @@ class LargeRead:
         files: int64, the rows of the table's files that the ranges replace, ascending.
         holders: int64, for each element of `files` the row of its object in `table.files`.
         rest: int64, the rows of the files that are read as they are, ascending.
+        others: int64, the rows of files that the scan drops and whose rows are in the ranges, ascending.
         requests: The number of requests that read it in place: for the footers, and one for each row group.
     """
 
@@ -63,6 +68,7 @@ class LargeRead:
     files: pa.Array
     holders: Numbers
     rest: pa.Array
+    others: pa.Array
     requests: int
     by_block: "Callable[[], LargeRead]"
 
@@ -84,38 +90,63 @@ class LargeObjects:
         """One boolean for each row of `table.files`: True if a row group replaces the file."""
         return self._of_file >= 0
 
-    def read(self, files: pa.Array | None) -> LargeRead | None:
+    def read(self, files: pa.Array | None, dropped: Flags | None = None) -> LargeRead | None:
         """Return the part of a scan that reads large objects, or None.
 
         Args:
             files: int64 without nulls, ascending: the rows of `table.files` that the scan keeps; None for all.
+            dropped: One boolean for each row of `table.files`: True if the scan's filters of partition columns drop the
+                file. Row groups may hold its rows, too. None if they may not.
         """
         if not len(self._rows):
             return None
-        return self._whole if files is None else self._read(np.asarray(files, np.int64))
+        return self._whole if files is None else self._read(np.asarray(files, np.int64), dropped)
 
     @cached_property
     def _whole(self) -> LargeRead | None:
-        return self._read(np.arange(len(self._of_file), dtype=np.int64))
+        return self._read(np.arange(len(self._of_file), dtype=np.int64), None)
 
-    def _read(self, files: Numbers) -> LargeRead | None:
+    def _read(self, files: Numbers, dropped: Flags | None) -> LargeRead | None:
         groups = self._of_file[files]
-        chosen = self._worthwhile(np.bincount(groups[groups >= 0], minlength=len(self._sizes)) == self._sizes)
+        kept = self._counted(groups)
+        others = np.flatnonzero(dropped) if dropped is not None else files[:0]
+        usable = kept + self._counted(self._of_file[others]) == self._sizes
+        chosen = self._worthwhile(usable & (kept > 0) & (kept >= LEAST_SHARE * self._sizes), kept)
         if not chosen.any():
             return None
         is_read = (groups >= 0) & chosen[groups]
-        return self._ranges(np.flatnonzero(chosen), files[is_read], groups[is_read], files[~is_read])
+        others = others[(self._of_file[others] >= 0) & chosen[self._of_file[others]]]
+        return self._ranges(np.flatnonzero(chosen), files[is_read], groups[is_read], files[~is_read], others)
 
-    def _worthwhile(self, whole: Flags) -> Flags:
-        """Return those of the row groups whose object takes fewer requests than the files that they stand for."""
+    def _counted(self, groups: Numbers) -> Numbers:
+        """Return for each row group how often it is among these; -1 is none."""
+        counts: Numbers = np.bincount(groups[groups >= 0], minlength=len(self._sizes))
+        return counts
+
+    def _worthwhile(self, usable: Flags, kept: Numbers) -> Flags:
+        """Return those of the row groups whose object takes fewer requests than the files that they stand for.
+
+        Args:
+            usable: Which row groups can be read.
+            kept: For each row group, how many of its files the scan keeps.
+        """
+        requests = 1 + self._bytes * (self._sizes - kept) // np.maximum(self._sizes, 1) // REQUEST_BYTES
+        usable = usable & (kept >= requests)
         count = self._object.max(initial=-1) + 1
-        groups = np.bincount(self._object[whole], minlength=count)
-        files = np.bincount(self._object[whole], weights=self._sizes[whole], minlength=count)
-        worth: Flags = whole & (files > groups + FOOTER_REQUESTS)[self._object]
+        groups = np.bincount(self._object[usable], weights=requests[usable], minlength=count)
+        files = np.bincount(self._object[usable], weights=kept[usable], minlength=count)
+        worth: Flags = usable & (files > groups + FOOTER_REQUESTS)[self._object]
         return worth
 
     def _ranges(
-        self, chosen: Numbers, files: Numbers, groups: Numbers, rest: Numbers, *, by_block: bool = False
+        self,
+        chosen: Numbers,
+        files: Numbers,
+        groups: Numbers,
+        rest: Numbers,
+        others: Numbers,
+        *,
+        by_block: bool = False,
     ) -> LargeRead:
         """Join row groups that follow one another in an object, but leave ranges enough to be read side by side.
 
@@ -154,8 +185,9 @@ class LargeObjects:
             pa.array(files, pa.int64()),
             np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
             pa.array(rest, pa.int64()),
+            pa.array(others, pa.int64()),
             FOOTER_REQUESTS * len(numbers) + len(chosen),
-            partial(self._ranges, chosen, files, groups, rest, by_block=True),
+            partial(self._ranges, chosen, files, groups, rest, others, by_block=True),
         )
 
     def _follows(self, number: int, after: int, *, by_block: bool) -> bool:

@@ -28,21 +28,28 @@ from dagfusion_contract.uri import LOCAL
 from dagfusion_query.plan_messages import (
     CoalescePartitionsExecNode,
     ColumnStats,
+    FieldOfSchema,
     FileGroup,
     FileScanExecConf,
+    FileSchema,
     ParquetOptions,
     ParquetScanExecNode,
     PartitionedFile,
+    PhysicalColumn,
+    PhysicalExprNode,
     PhysicalPlanNode,
     Precision,
+    ScanColumn,
     ScanLimit,
+    ScanProjection,
     Statistics,
     TableParquetOptions,
     UnionExecNode,
 )
 from dagfusion_query.scan.copied_objects import CopiedScan
+from dagfusion_query.scan.row_filter import RowFilter
 from dagfusion_query.scan.table_scan import Scan
-from dagfusion_query.wire import change_children, children, fields, message, rewrite, uint
+from dagfusion_query.wire import change_children, children, fields, message, rewrite, uint, with_children
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
 
@@ -202,13 +209,44 @@ class ParquetScan:
         )
         return change_children(node, ParquetScanExecNode.BASE_CONF, lambda _: b"".join([*encoded, *rest]))
 
+    @property
+    def gives_columns(self) -> bool:
+        """True if it gives some columns, and no other expression, which could fail for a row that is filtered above."""
+        given = self._given
+        return bool(given) and all(
+            [field.number for field in fields(expr)] == [PhysicalExprNode.COLUMN]
+            for column in given
+            for expr in children(column, ScanColumn.EXPR)
+        )
+
+    @property
+    def _given(self) -> list[bytes]:
+        """The encoded columns that it gives; none if it gives those of its table."""
+        projections = children(self._conf, FileScanExecConf.PROJECTION)
+        return [column for given in projections for column in children(given, ScanProjection.COLUMNS)]
+
+    def _filtered(self, node: bytes, row_filter: RowFilter) -> bytes:
+        """Return the plan node that filters the rows of a node of this scan, which gets the columns of the filter."""
+        (schema,) = children(self._conf, FileScanExecConf.SCHEMA)
+        names = [name for one in children(schema, FileSchema.FIELDS) for name in children(one, FieldOfSchema.NAME)]
+        first = [_column(name, names.index(name)) for name in map(str.encode, row_filter.columns)]
+        given = b"".join(message(ScanProjection.COLUMNS, column) for column in [*first, *self._given])
+        wider = change_children(
+            node,
+            ParquetScanExecNode.BASE_CONF,
+            lambda conf: with_children(conf, {FileScanExecConf.PROJECTION: [given]}),
+        )
+        return row_filter.over(message(PhysicalPlanNode.PARQUET_SCAN, wider), len(self._given))
+
+    def _part(self, scan: Scan, part: FilesToRead, groups: int) -> bytes:
+        node = self.over(scan, part, groups)
+        row_filter = part.scan.row_filter
+        return message(PhysicalPlanNode.PARQUET_SCAN, node) if row_filter is None else self._filtered(node, row_filter)
+
     def over_all(self, scan: Scan, parts: Sequence[FilesToRead], breadth: Breadth) -> bytes:
         """Return the plan node that reads all parts of a scan."""
         groups = breadth.shared(self.planned, parts)
-        nodes = [
-            message(PhysicalPlanNode.PARQUET_SCAN, self.over(scan, part, count))
-            for part, count in zip(parts, groups, strict=True)
-        ]
+        nodes = [self._part(scan, part, count) for part, count in zip(parts, groups, strict=True)]
         if len(nodes) == 1:
             return nodes[0]
         union = message(PhysicalPlanNode.UNION, b"".join(message(UnionExecNode.INPUTS, node) for node in nodes))
@@ -229,6 +267,13 @@ def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan]
         return None
 
     return rewrite(physical, witness, changed)
+
+
+def _column(name: bytes, index: int) -> bytes:
+    """Return a column that a scan gives as it is."""
+    place = uint(PhysicalColumn.INDEX, index) if index else b""
+    column = message(PhysicalExprNode.COLUMN, message(PhysicalColumn.NAME, name) + place)
+    return message(ScanColumn.NAME, name) + message(ScanColumn.EXPR, column)
 
 
 def _may_hold_nan(scan: Scan) -> Iterator[str]:

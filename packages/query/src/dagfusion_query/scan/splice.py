@@ -24,7 +24,6 @@ from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTab
 from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, aggregate_plan
 from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy, ScanReads
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
-from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.listing_tables import Template, folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
 from dagfusion_query.scan.plan_faults import (
@@ -136,7 +135,8 @@ def splice(
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
     reads: list[ScanReads] = []
     for slot in slots:
-        reading = slot if slot.scan.table.name in avoid else slot.with_large()
+        large = slot.scan if slot.scan.table.name in avoid else slot.scan_table.with_large(slot.scan)
+        reading = replace(slot, scan=large)
         encoded, read = _put_files(encoded, reading, breadth, policy, is_lazy=is_lazy, misplaced=misplaced)
         reads.append(read)
     _check(encoded, [scan_table.template for scan_table in tables])
@@ -183,13 +183,6 @@ class _Slot:
     def witness(self) -> bytes:
         """The path of the folder as the physical plan has it."""
         return self.folder.lstrip("/").encode()
-
-    def with_large(self) -> "_Slot":
-        """Return the slot of a scan that reads large objects where that takes fewer requests."""
-        # Which row group replaces which file is found once for each generation. A query of one partition need not wait.
-        large = self.scan_table.large if self.scan.count > FOOTER_REQUESTS else None
-        read = None if large is None else large.read(self.scan.files)
-        return self if read is None else replace(self, scan=replace(self.scan, large=read))
 
 
 def _physical(logical: bytes, context: SessionContext) -> ExecutionPlan:
@@ -309,7 +302,9 @@ def _put_files(
 
     def put(node: ParquetScan) -> bytes:
         nonlocal scan, parts
-        scan = node.limited(scan if node.limit is None else replace(scan, large=None))
+        scan = node.limited(scan if node.limit is None else replace(scan, large=None, row_filter=None))
+        if scan.row_filter is not None and not node.gives_columns:
+            scan = scan_table.with_large(scan, filtered=False)
         node = node.unfiltered() if misplaced else node
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scan_table.layout.partition_schema.names))

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
 from dagfusion_contract.uri import LOCAL, store_url
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.replacing_row_groups import Flags
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
-from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
+from dagfusion_query.scan.large_objects import FOOTER_REQUESTS, LargeObjects, LargeRead
 from dagfusion_query.scan.left_out import Archive, LeftOut
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.row_filter import RowFilter, row_filter
 
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
 FEW = 64  # files of a scan that are taken out of the catalog one by one
@@ -90,6 +93,40 @@ class ScannedTable:
             return None
         return LargeObjects(self.table)
 
+    def with_large(self, scan: "Scan", *, filtered: bool = True) -> "Scan":
+        """Return a scan that reads large objects where that takes fewer requests.
+
+        Args:
+            scan: A scan of this table.
+            filtered: Whether a row group may be read that also holds rows of files that the scan drops.
+        """
+        scan = replace(scan, large=None, row_filter=None)
+        # Which row group replaces which file is found once for each generation. A query of one partition need not wait.
+        if scan.count <= FOOTER_REQUESTS or self.large is None:
+            return scan
+        read = self.large.read(scan.files, self._dropped(scan) if filtered else None)
+        if read is None or not len(read.others):
+            return replace(scan, large=read)
+        decided = [applied for applied in scan.filters if applied.decided]
+        exprs, relation = [applied.expr for applied in decided], decided[0].relation
+        kept_rows = row_filter(exprs, relation, self.layout, self.files, read)
+        if kept_rows is None:
+            return self.with_large(scan, filtered=False)
+        return replace(scan, large=read, row_filter=kept_rows)
+
+    def _dropped(self, scan: "Scan") -> Flags | None:
+        """Return which files the scan's filters of partition columns drop; None if there are no such filters."""
+        decided = [applied for applied in scan.filters if applied.decided]
+        if scan.files is None or not decided:
+            return None
+        kept = scan.files
+        if len(decided) < len(scan.filters):
+            kept = self.pruner.prune([applied.expr for applied in decided], decided[0].relation).files
+        dropped = np.ones(len(self.table.files), np.bool_)
+        dropped[np.asarray(kept)] = False
+        dropped[np.asarray(scan.files)] = False
+        return dropped
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -129,6 +166,7 @@ class Scan:
         filters: What it is filtered by.
         answered: The catalog answered the aggregate above it, so it reads no file.
         large: What it reads of large objects instead of files.
+        row_filter: Keeps the rows of its files in large objects that also hold rows of others; None if none does.
         is_large: Whether its table's files are large objects.
         left_out: Files beside those of `table` that it may need and does not read.
     """
@@ -138,6 +176,7 @@ class Scan:
     filters: Sequence[Filter]
     answered: bool = False
     large: LargeRead | None = None
+    row_filter: RowFilter | None = None
     is_large: bool = False
     left_out: LeftOut | None = None
 
@@ -147,7 +186,8 @@ class Scan:
         if self.large is None:
             return [self] if self.count else []
         rest = replace(self, files=self.large.rest, large=None)
-        return [*rest.parts, Scan(self.large.table, None, self.filters, is_large=True)]
+        large = Scan(self.large.table, None, self.filters, row_filter=self.row_filter, is_large=True)
+        return [*rest.parts, large]
 
     @property
     def count(self) -> int:
