@@ -10,16 +10,20 @@ from typing import Any, Protocol
 
 import dagster as dg
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, tombstone_entry
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.live_catalog import LiveCatalog
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
 from tests.contract.records import file_record as make_record
+from tests.contract.records import local_record
 from tests.query.catalog.following import Opened
 from tests.query.disk import SmallDisk, mounted
 from tests.query.fake_service import FakeService, arrow
@@ -179,3 +183,40 @@ def catalog_of() -> Iterator[Opened]:
             return catalog
 
         yield make
+
+
+@pytest.fixture
+def dagster_home(tmp_path: Path, sqlite_pattern: Path) -> Path:
+    return Path(shutil.copytree(sqlite_pattern, tmp_path / "dagster_home"))
+
+
+@pytest.fixture
+def write(dagster_home: Path, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Write a partition of `orders` and log it, or only write it."""
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+
+        def materialize(day: str, amounts: list[int], *, log: bool = True) -> None:
+            path = tmp_path / f"{day}.parquet"
+            pq.write_table(pa.table({"amount": amounts}), path)
+            if log:
+                instance.report_runless_asset_event(_materialization(path, day))
+
+        yield materialize
+
+
+@pytest.fixture
+def connect(dagster_home: Path) -> Iterator[Callable[..., EmbeddedConnection]]:
+    opened: list[EmbeddedConnection] = []
+
+    def connect(**settings: str) -> EmbeddedConnection:
+        opened.append(connect_embedded(str(dagster_home), settings=settings))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def _materialization(path: Path, day: str) -> dg.AssetMaterialization:
+    record = local_record(path, {"date": day}, columns={"amount": {"nulls": 0}})
+    return dg.AssetMaterialization("orders", partition=day, metadata={"dagfusion/file": record})

@@ -1,13 +1,11 @@
 """The Python way in, over a plain DAGSTER_HOME: results, freshness, errors, many threads."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import dagfusion_query
@@ -15,51 +13,16 @@ from dagfusion_query import connection as embedded
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_query.errors import (
-    EngineChoiceError,
     EventLogSchemaError,
     EventLogUnavailableError,
-    RemoteEngineUnavailableError,
     SettingsError,
     StaleObjectError,
 )
 from dagfusion_query.settings import Settings, stack_service
-from tests.contract.records import local_record
 from tests.waiting import eventually
 
 TABLE = "local_default.orders"
 Write = Callable[..., None]
-
-
-@pytest.fixture
-def dagster_home(tmp_path: Path, sqlite_pattern: Path) -> Path:
-    return Path(shutil.copytree(sqlite_pattern, tmp_path / "dagster_home"))
-
-
-@pytest.fixture
-def write(dagster_home: Path, tmp_path: Path) -> Iterator[Write]:
-    """Write a partition of `orders` and log it, or only write it."""
-    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-
-        def materialize(day: str, amounts: list[int], *, log: bool = True) -> None:
-            path = tmp_path / f"{day}.parquet"
-            pq.write_table(pa.table({"amount": amounts}), path)
-            if log:
-                instance.report_runless_asset_event(_materialization(path, day))
-
-        yield materialize
-
-
-@pytest.fixture
-def connect(dagster_home: Path) -> Iterator[Callable[..., EmbeddedConnection]]:
-    opened: list[EmbeddedConnection] = []
-
-    def connect(**settings: str) -> EmbeddedConnection:
-        opened.append(connect_embedded(str(dagster_home), settings=settings))
-        return opened[-1]
-
-    yield connect
-    for connection in opened:
-        connection.close()
 
 
 @pytest.mark.usefixtures("heavy")
@@ -100,46 +63,6 @@ def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
         connection.sql(f"SELECT sum(amount) FROM {TABLE}").to_arrow()
 
     assert "materialize it again: asset orders, partition 2024-01-01" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, r'engine="spark" needs .* set DAGFUSION_SPARK_REMOTE, .* or use engine="local"'),
-        (
-            {"DAGFUSION_SPARK_REMOTE": "sc://127.0.0.1:1"},
-            "no folder for metadata: set DAGFUSION_ICEBERG_METADATA",
-        ),
-    ],
-)
-def test_the_spark_engine_needs_settings(
-    write: Write, connect: Callable[..., EmbeddedConnection], settings: dict[str, str], message: str
-) -> None:
-    write("2024-01-01", [1, 2])
-    connection = connect(**settings, DAGFUSION_SPARK_AUTO_BYTES="1")
-    sql = f"SELECT sum(amount) AS total FROM {TABLE}"
-    with pytest.raises(EngineChoiceError, match=message):
-        connection.sql(sql, engine="spark")
-    assert connection.sql(sql, engine="auto").to_arrow().to_pylist() == [{"total": 3}]
-    with pytest.raises(SettingsError, match="DAGFUSION_SPARK_REMOTE must be sc://"):
-        connect(DAGFUSION_SPARK_REMOTE="http://x").sql(sql, engine="spark")
-    with pytest.raises(EngineChoiceError, match="remove the selection"):
-        connection.sql(sql, engine="spark", selections=[])
-
-
-def test_a_spark_engine_that_is_not_there(
-    write: Write, connect: Callable[..., EmbeddedConnection], tmp_path: Path
-) -> None:
-    write("2024-01-01", [1, 2])
-    settings = {
-        "DAGFUSION_SPARK_REMOTE": "sc://127.0.0.1:1",
-        "DAGFUSION_ICEBERG_METADATA": f"file://{tmp_path}/_iceberg",
-    }
-    connection = connect(**settings, DAGFUSION_SPARK_AUTO_BYTES="1")
-    for engine in ("spark", "auto"):
-        with pytest.raises(RemoteEngineUnavailableError):
-            connection.sql(f"SELECT amount FROM {TABLE}", engine=engine).to_arrow()
-    assert [*(tmp_path / "_iceberg").rglob("*.metadata.json")]
 
 
 @pytest.mark.parametrize(
@@ -278,11 +201,6 @@ def test_a_partition_that_is_left_out_is_told(
 def test_no_setting_is_missing_its_home(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no event log to read"):
         dagfusion_query.connect(settings={"DAGFUSION_HOME": str(tmp_path)})
-
-
-def _materialization(path: Path, day: str) -> dg.AssetMaterialization:
-    record = local_record(path, {"date": day}, columns={"amount": {"nulls": 0}})
-    return dg.AssetMaterialization("orders", partition=day, metadata={"dagfusion/file": record})
 
 
 # ---- the user's cache folder

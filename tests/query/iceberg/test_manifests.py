@@ -157,6 +157,7 @@ def states(*names: str, days: int = 40, first: int = 0) -> list[Part]:
     return [Part((name, date), {"id": "int64"}, {}) for name in names for date in dates]
 
 
+HALF_AN_HOUR_S = 1800.0
 KINDS = {"state": "string", "date": "date32[day]"}
 
 
@@ -217,15 +218,16 @@ def test_services_agree_without_speaking_to_each_other(publisher: Publisher, fol
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
 
 
-def test_manifests_that_the_vacuum_deleted_are_written_again(
-    publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_manifests_that_the_vacuum_deleted_are_written_again(folder: Path) -> None:
+    now = [0.0]
+    publisher = Publisher(f"file://{folder}", Settings(), clock=lambda: now[0])
     parts = states("CA", "NY")
     publish(publisher, folded(parts, KINDS))
     for path in folder.rglob("*-manifest.avro"):
         path.unlink()
-    monkeypatch.setattr("dagfusion_query.iceberg.publisher._SURELY_KEPT_S", -1.0)
+    now[0] = HALF_AN_HOUR_S
     assert len(data_files(publish(publisher, folded(parts[:-1], KINDS)))) == len(parts) - 1
+    publisher.close()
 
 
 def test_a_store_that_fails_leaves_no_version_behind(

@@ -14,7 +14,7 @@ from obstore.store import LocalStore
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import ObjectStore
-from dagfusion_query.catalog.model import layouts_of
+from dagfusion_query.catalog.model import Snapshot, layouts_of
 from dagfusion_query.catalog.past_tables import as_past
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
@@ -33,7 +33,7 @@ class History:
         self.folder = folder / "_iceberg"
         self.store = ObjectStore(LocalStore(folder), f"file://{folder}")  # type: ignore[arg-type]  # a store of obstore
         self.versions: list[tuple[Published, int]] = []
-        self._times: dict[Path, int] = {}
+        self._times: dict[Path, float] = {}
 
     def write(self, parts: list[Part], first: int | None = None, older: Published | None = None) -> None:
         """Write a version with the events from this one on, else with new ones, and with an older snapshot."""
@@ -42,24 +42,23 @@ class History:
         if older is not None:
             published = with_older(publisher, published, older.snapshot)
         publisher.close()
-        at_s = self.at(len(self.versions))
-        for path in self.files():
-            if path.stat().st_mtime != self._times.get(path):
-                os.utime(path, (at_s, at_s))
-                self._times[path] = at_s
+        self.age(len(self.versions))
         self.versions.append((published, len(parts)))
 
     def write_past(self, parts: list[Part], hour: float) -> Published:
         """Write a past state, which a statement reads in some hour."""
         publisher = Publisher(f"file://{self.folder}", Settings())
-        then = as_past(folded(parts, KINDS))
-        table = only(then)
-        published = publisher.publish_as_of(table, layouts_of(table, then.asset_states[table.asset_key]))
+        published = publish_as_of(publisher, as_past(folded(parts, KINDS)))
         publisher.close()
-        for path in self.files() - self._times.keys():
-            os.utime(path, (self.at(hour), self.at(hour)))
-            self._times[path] = self.at(hour)
+        self.age(hour)
         return published
+
+    def age(self, hour: float) -> None:
+        """Give what was written since the last time of an hour."""
+        for path in self.files():
+            if path.stat().st_mtime != self._times.get(path):
+                os.utime(path, (self.at(hour), self.at(hour)))
+                self._times[path] = self.at(hour)
 
     def files(self) -> set[Path]:
         return {path for path in self.folder.rglob("*") if path.is_file()}
@@ -73,6 +72,11 @@ class History:
         found = superseded_metadata(self.store, f"file://{self.folder}", since)
         self.store.delete_objects([stored.key for stored in found])
         return self.files()
+
+
+def publish_as_of(publisher: Publisher, then: Snapshot) -> Published:
+    table = only(then)
+    return publisher.publish_as_of(table, layouts_of(table, then.asset_states[table.asset_key]))
 
 
 def part(number: int) -> Part:
@@ -131,6 +135,24 @@ def test_files_of_refused_writes_go(tmp_path: Path) -> None:
     assert len(data_files(published)) == 1
 
 
+def test_tables_are_told_from_refused_writes_in_a_folder_of_more_environments(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    folder = history.folder / "uat" / "uat_silver" / "refused"  # of a table of this name
+    publisher = Publisher(f"file://{history.folder}", Settings())
+    publish(publisher, folded([part(1)], KINDS))
+    publisher.close()
+    [source] = {path.parent for path in history.files()}
+    folder.parent.mkdir(parents=True)
+    source.rename(folder)
+    kept = {*history.files(), history.folder / "Silver" / "TaxID" / "refused" / "state=CA" / "data.parquet"}
+    refused = folder / "refused" / "0.parquet"
+    for path in (*kept, refused):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (BASE_S, BASE_S))
+    assert history.vacuum(9) == kept
+
+
 def test_all_documents_of_the_last_version_stay(tmp_path: Path) -> None:
     """A client has the one with the older snapshots, and another one, that asks for none, has the other."""
     history = History(tmp_path)
@@ -171,6 +193,61 @@ def test_a_folder_with_past_states_only_becomes_empty(tmp_path: Path) -> None:
     history.vacuum(3)
     assert len(data_files(past)) == 1
     assert history.vacuum(4) == set()
+
+
+def test_a_past_state_that_is_read_again_is_whole_after_a_vacuum(tmp_path: Path) -> None:
+    """The current table is published all the time, and names none of the manifests of the past."""
+    history, hour = History(tmp_path), [0.0]
+    publisher = Publisher(f"file://{history.folder}", Settings(), clock=lambda: hour[0] * HOUR_S)
+    then = as_past(folded([part(1)], KINDS))
+    publish_as_of(publisher, then)
+    for number in range(1, 8):
+        history.age(hour[0])
+        hour[0] = number / 3
+        publish(publisher, folded([part(5), part(10 + number)], KINDS, first=100 * number))
+    history.age(hour[0])
+    history.vacuum(hour[0] - 1)
+    assert len(data_files(publish_as_of(publisher, then))) == 1
+    publisher.close()
+
+
+def test_an_older_snapshot_that_nothing_named_lately_is_looked_for(tmp_path: Path) -> None:
+    history, hour = History(tmp_path), [0.0]
+    publisher = Publisher(f"file://{history.folder}", Settings(), clock=lambda: hour[0] * HOUR_S)
+    first = publish(publisher, folded([part(1)], KINDS))
+    version = first.snapshot.version
+    assert publisher.past(first.table.name, version.sequence, version.at_ms) is not None
+    for number in range(1, 8):
+        history.age(hour[0])
+        hour[0] = number / 3
+        newest = publish(publisher, folded([part(5), part(10 + number)], KINDS, first=100 * number))
+    history.age(hour[0])
+    history.vacuum(hour[0] - 1)
+    assert publisher.past(first.table.name, version.sequence, version.at_ms) is None
+    version = newest.snapshot.version
+    assert publisher.past(first.table.name, version.sequence, version.at_ms) is not None
+    publisher.close()
+
+
+def test_a_past_state_that_is_read_again_during_a_vacuum_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, hour = History(tmp_path), [0.0]
+    history.write([part(5)], first=100)
+    publisher = Publisher(f"file://{history.folder}", Settings(), clock=lambda: hour[0] * HOUR_S)
+    then = as_past(folded([part(1)], KINDS))
+    publish_as_of(publisher, then)
+    history.age(0)
+    hour[0] = 2
+    again: list[Published] = []
+    read = ObjectStore.read_many
+
+    def read_and_write(*arguments: object) -> object:
+        again.append(publish_as_of(publisher, then))
+        return read(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ObjectStore, "read_many", read_and_write)
+    history.vacuum(1)
+    assert len(data_files(again[0])) == 1
+    publisher.close()
 
 
 def test_one_that_is_written_again_in_the_meantime_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

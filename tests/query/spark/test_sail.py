@@ -131,9 +131,7 @@ def test_what_spark_would_read_otherwise_is_not_sent(connection: Connection, sql
 
 
 def test_an_error_says_which_engine_refused_it(spark_lake: SparkLake, connection: Connection) -> None:
-    with pytest.raises(
-        RemoteEngineError, match=r"^the Spark engine cannot run the statement: the service's log"
-    ) as seen:
+    with pytest.raises(RemoteEngineError, match=r"^the Spark engine cannot run the statement: DagFusion's log") as seen:
         connection.sql(f"SELECT DISTINCT ON (place) n FROM {PLACES} ORDER BY place, n", engine="spark").to_arrow()
     [reference] = re.findall(r"error [0-9a-f]{8}", str(seen.value))
     assert f"{reference} of the Spark engine at 127.0.0.1" in spark_lake.server.log.read_text()

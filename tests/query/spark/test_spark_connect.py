@@ -244,7 +244,7 @@ def test_too_few_task_slots_are_named() -> None:
         )
 
     with serving(fail) as (_, statement), pytest.raises(RemoteEngineError, match=r"needs 700 task slots .* has 512:"):
-        taken(batches_of(statement))
+        taken(batches_of(statement, pytest.fail))  # no check: the server has read no object
 
 
 def test_what_the_text_relies_on_is_configured() -> None:
@@ -311,11 +311,12 @@ def test_no_row_is_the_last_if_the_objects_changed() -> None:
         (StaleObjectError("an object is gone"), StaleObjectError),
         (RemovedObjectError("the object was removed"), RemovedObjectError),
         (StoreUnavailableError("no store"), RemoteEngineError),
+        (RuntimeError("the pool is closed"), RemoteEngineError),
     ],
 )
-def test_the_object_that_the_server_did_not_find_is_named(problem: QueryError, kind: type[QueryError]) -> None:
+def test_the_object_that_the_server_did_not_find_is_named(problem: Exception, kind: type[QueryError]) -> None:
     def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
-        yield batch([1])
+        yield from ()
         context.abort(grpc.StatusCode.INTERNAL, "404 not found")
 
     def check() -> float:
@@ -326,7 +327,7 @@ def test_the_object_that_the_server_did_not_find_is_named(problem: QueryError, k
     assert type(raised.value) is kind
 
 
-def test_a_cancelled_statement_ends_for_whoever_waits() -> None:
+def test_a_cancelled_statement_ends_for_whoever_waits(caplog: pytest.LogCaptureFixture) -> None:
     with serving(waiting) as (_, statement):
         batches = batches_of(statement)
         assert taken_first(batches) == [1]
@@ -334,6 +335,7 @@ def test_a_cancelled_statement_ends_for_whoever_waits() -> None:
         batches.cancel()
         with pytest.raises(QueryCancelledError):
             batches.next()
+        assert not caplog.records
         batches.cancel()
 
 

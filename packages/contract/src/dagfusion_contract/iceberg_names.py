@@ -4,14 +4,13 @@ A table has a folder. `metadata.json` names a manifest list, and that names mani
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _DIGEST = "[0-9a-f]{32}"
 _NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
 _LARGE = re.compile(rb"\n((?:s3|file)://[^\n]+)\n")
 _SUFFIX = ".metadata.json"
 REFUSED = "refused"  # the folder in a table's folder in which engines leave files of writes that are refused
-_REFUSED_DEPTH = 4  # parts: schema, table, REFUSED, name
 _METADATA = re.compile(f"(\\d+)-{_DIGEST}\\.metadata\\.json")
 _PAST = re.compile(f"\\d+-{_DIGEST}-past\\.metadata\\.json")
 
@@ -70,25 +69,35 @@ def version_of_metadata(uri: str) -> str:
 def metadata_of_version(version: str) -> str | None:
     """Return the name of the `metadata.json` of a version; None if the text is no version."""
     name = f"{version}{_SUFFIX}"
-    return name if _is_metadata(name) else None
+    return name if is_metadata(name) else None
+
+
+def is_metadata(name: str) -> bool:
+    """Return True for the name of a `metadata.json`."""
+    return event_of_metadata(name) is not None or is_past_metadata(name)
 
 
 def is_iceberg_object(name: str) -> bool:
     """Return True for a name of this module."""
-    return _is_metadata(name) or _NAMED.fullmatch(name.encode()) is not None
+    return is_metadata(name) or _NAMED.fullmatch(name.encode()) is not None
 
 
-def is_refused_object(key: str, folder: str) -> bool:
-    """Return True for the key of an object of a refused write, below the folder of all metadata.
+def is_refused_object(key: str, tables: Collection[str]) -> bool:
+    """Return True for the key of an object of a refused write.
+
+    Args:
+        key: The key.
+        tables: The keys of the folders of tables, which have a `metadata.json`.
 
     Example:
-        >>> is_refused_object("_iceberg/a/b/refused/x=1/0.parquet", "_iceberg")
+        >>> is_refused_object("_iceberg/a/b/refused/x=1/0.parquet", {"_iceberg/a/b"})
         True
-        >>> is_refused_object("_iceberg/a/refused/1.metadata.json", "_iceberg")  # of a table of this name
+        >>> is_refused_object("_iceberg/a/refused/1.parquet", {"_iceberg/a/refused"})  # of a table of this name
         False
     """
-    parts = key.removeprefix(f"{folder}/").split("/")
-    return len(parts) >= _REFUSED_DEPTH and parts[2] == REFUSED
+    *folders, name = key.split("/")
+    places = [number for number, folder in enumerate(folders) if folder == REFUSED]
+    return not is_iceberg_object(name) and any("/".join(folders[:place]) in tables for place in places)
 
 
 def large_objects_text(uris: Iterable[str]) -> str:
@@ -114,7 +123,3 @@ def named_objects(content: bytes) -> set[str]:
         {'00000000000000000000000000000000-list.avro'}
     """
     return {found.decode() for found in _NAMED.findall(content)}
-
-
-def _is_metadata(name: str) -> bool:
-    return event_of_metadata(name) is not None or is_past_metadata(name)

@@ -6,13 +6,14 @@ several documents, with and without older snapshots, and any may be given to cli
 A document of the past, which one statement reads, is needed for a while after it was written.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby, zip_longest
 
 from dagfusion_contract.iceberg_names import (
     event_of_metadata,
     is_iceberg_object,
+    is_metadata,
     is_past_metadata,
     is_refused_object,
     named_large_objects,
@@ -37,7 +38,9 @@ def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) ->
         StoreError: The store did not answer.
     """
     folder = _folder(store, folder_uri)
-    found = [stored for table in _tables(store, folder) for stored in _superseded(store, folder, table, since)]
+    objects = [*_tables(store, folder)]
+    tables = {_folder_of(stored) for table in objects for stored in table if is_metadata(_name(stored))}
+    found = [stored for table in objects for stored in _superseded(store, tables, table, since)]
     # One that was written again in the meantime is needed again.
     now = {stored.key: stored.modified for stored in store.list_objects(folder)} if found else {}
     return [stored for stored in found if now.get(stored.key) == stored.modified]
@@ -78,17 +81,15 @@ def _folder(store: ObjectStore, folder_uri: str) -> str:
 def _tables(store: ObjectStore, folder: str) -> Iterator[list[StoredObject]]:
     """Yield the objects of each table."""
     objects = sorted(store.list_objects(folder), key=lambda stored: stored.key)
-    for _, table in groupby(objects, key=lambda stored: stored.key.rpartition("/")[0]):
+    for _, table in groupby(objects, key=_folder_of):
         yield list(table)
 
 
 def _superseded(
-    store: ObjectStore, folder: str, objects: Sequence[StoredObject], since: datetime
+    store: ObjectStore, tables: Collection[str], objects: Sequence[StoredObject], since: datetime
 ) -> Iterator[StoredObject]:
     """Yield the objects of one folder; none of a table's if a version that is needed cannot be read."""
-    if is_refused_object(objects[0].key, folder):
-        yield from (stored for stored in objects if stored.modified < since)
-        return
+    yield from (stored for stored in objects if is_refused_object(stored.key, tables) and stored.modified < since)
     by_name = {_name(stored): stored for stored in objects}
     read = _read_needed(store, by_name, since)
     if read is None or not (read[0] or any(map(is_past_metadata, by_name))):
@@ -134,6 +135,10 @@ def _needed(by_name: Mapping[str, StoredObject], since: datetime) -> set[str]:
         for stored in documents
         if replaced_at is None or replaced_at >= since or event == highest
     }
+
+
+def _folder_of(stored: StoredObject) -> str:
+    return stored.key.rpartition("/")[0]
 
 
 def _name(stored: StoredObject) -> str:

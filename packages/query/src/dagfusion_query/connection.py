@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_query.abstract_connection import Connection
 from dagfusion_query.as_of import Given, read_as_of
@@ -119,19 +120,25 @@ class EmbeddedConnection(Connection):
         if as_of is not None and selections is not None:
             raise AsOfError("as_of cannot be combined with a selection of partitions: remove as_of")
         started = time.perf_counter()
-        prepared = self._prepare(query, params, _chosen(self._open_catalog().current(), selections), as_of)
+        past: dict[TableName, Sequence[Layout]] = {}  # the layouts of the past tables of the last plan
+        prepared = self._prepare(query, params, _chosen(self._open_catalog().current(), selections), as_of, past)
         if prepared.is_explain:
             plans = self._engine.explain(prepared).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
         is_here = choice is EngineChoice.local or selections is not None
-        run = None if is_here else self._open_spark().runs(choice, query, params, partial(self._layouts, query, as_of))
-        result = EmbeddedResult(
-            prepared,
-            prepared.schema,
-            run or self._engine.run,
-            lambda: self._prepare(query, params, _chosen(self._catalog.refresh(), selections), as_of),
-            started,
-        )
+        run = None if is_here else self._open_spark().runs(choice, query, params, partial(_layouts, past))
+        try:
+            result = EmbeddedResult(
+                prepared,
+                prepared.schema,
+                run or self._engine.run,
+                lambda: self._prepare(query, params, _chosen(self._catalog.refresh(), selections), as_of, past),
+                started,
+            )
+        except BaseException:  # also a caller's Ctrl-C while the server plans
+            if run is not None:
+                run.cancel()
+            raise
         if run is not None:  # a thread receives its batches, also after the result was dropped
             weakref.finalize(result, run.cancel)
         return result
@@ -159,12 +166,14 @@ class EmbeddedConnection(Connection):
 
     def close(self) -> None:
         """Stop following the event log and release what the engine holds."""
-        self._is_closed = True
-        self._past.close()
-        if self._spark is not None:
-            self._spark.close()
-        self._catalog.close()
-        self._engine.close()
+        with self._opening:
+            self._is_closed = True
+        with ExitStack() as closing:
+            closing.callback(self._engine.close)
+            closing.callback(self._catalog.close)
+            if self._spark is not None:
+                closing.callback(self._spark.close)
+            closing.callback(self._past.close)
 
     def _open_catalog(self) -> LiveCatalog:
         """Return the catalog.
@@ -182,31 +191,34 @@ class EmbeddedConnection(Connection):
             return found
         raise unknown_table(str(parse_table(table)), [str(name) for name in current.tables], table)
 
-    def _prepare(self, query: str, params: Params, current: Snapshot, as_of: Given | None) -> Prepared:
+    def _prepare(
+        self,
+        query: str,
+        params: Params,
+        current: Snapshot,
+        as_of: Given | None,
+        layouts: dict[TableName, Sequence[Layout]] | None = None,
+    ) -> Prepared:
+        """Return a planned statement, and add the layouts of its past tables."""
         if as_of is None:
             return self._engine.prepare(query, params, current)
         check_text(query)
         moment = self._past.moment(read_as_of(as_of))
         with self._past.tables(moment, mentioned_tables(query)) as tables:
             snapshot = self._past_snapshots.of([past.table for past in tables])
+            if layouts is not None:
+                layouts.update({past.table.name: past.layouts for past in tables})
         return self._engine.prepare(query, params, snapshot, current)
 
     def _open_spark(self) -> "EmbeddedSpark":
         from dagfusion_query.spark.embedded_spark import EmbeddedSpark  # noqa: PLC0415  # few connections need it
 
         with self._opening:
+            if self._is_closed:
+                raise closed()
             if self._spark is None:
                 self._spark = EmbeddedSpark(self._engine, self.settings, self._variables)
             return self._spark
-
-    def _layouts(self, query: str, as_of: Given | None, prepared: Prepared) -> Callable[[Table], Sequence[Layout]]:
-        """Return a function for the layouts of the files of a statement's tables."""
-        if as_of is None:
-            states = prepared.bound.snapshot.asset_states
-            return lambda table: layouts_of(table, states[table.asset_key])
-        with self._past.tables(self._past.moment(read_as_of(as_of)), mentioned_tables(query)) as tables:
-            past = {one.table.name: one.layouts for one in tables}
-        return lambda table: past[table.name]
 
 
 def connect_embedded(
@@ -253,6 +265,13 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
         raise EventLogUnavailableError(
             f"the local stack in {settings.home} does not run: start it with `dagfusion up -d` ({error})"
         ) from error
+
+
+def _layouts(past: Mapping[TableName, Sequence[Layout]], prepared: Prepared, table: Table) -> Sequence[Layout]:
+    """Return the layouts of the files of a table of a planned statement."""
+    if table.as_of is not None:
+        return past[table.name]
+    return layouts_of(table, prepared.bound.snapshot.asset_states[table.asset_key])
 
 
 def _chosen(snapshot: Snapshot, selections: Sequence[Selection] | None) -> Snapshot:

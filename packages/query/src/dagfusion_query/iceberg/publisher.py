@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TypeVar
 
 from dagfusion_contract.iceberg_names import metadata_name, metadata_of_version, past_metadata_name
 from dagfusion_contract.naming import TableName
@@ -21,6 +20,7 @@ from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.config import Config
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
+from dagfusion_query.iceberg.known_metadata import SURELY_KEPT_S, KnownMetadata, keep_last
 from dagfusion_query.iceberg.manifest_list import WrittenManifest
 from dagfusion_query.iceberg.metadata_writer import MetadataWriter, digest
 from dagfusion_query.iceberg.past_states import PastState
@@ -29,12 +29,6 @@ from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, encode_metad
 from dagfusion_query.settings import Settings
 
 _RECENT = 4  # versions of a table, of which scans can be planned
-_SURELY_KEPT_S = 1800.0  # half of the shortest time that the vacuum keeps metadata which was replaced
-_SNAPSHOTS = 16  # of a table that are known
-
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -72,52 +66,21 @@ class Published:
 
 
 @dataclass
-class _TableMetadata:
+class _TableMetadata(KnownMetadata):
     """The last written state of a table.
 
     Attributes:
-        manifests: By the identity of their content.
-        before: Likewise, of the version before it.
-        past: Likewise, of the snapshot of the past that was written last.
-        of_child: Likewise, of the snapshot that was written last with its parent.
-        states: The states that were written or needed last, by their latest events.
-        children: The snapshots that were written last with their parents, by the ids of both.
-        named_s: The monotonic clock when metadata with these manifests was written.
         recent: The latest versions.
-        as_of: The past states that statements read last, by their events: the table, its version, and the monotonic
-            clock when the metadata was written.
+        as_of: The past states that statements read last, by their events: the table, its version, and the clock
+            when the metadata was written.
         view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
     """
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
-    before: Mapping[str, WrittenManifest] = field(default_factory=dict)
-    past: Mapping[str, WrittenManifest] = field(default_factory=dict)
-    of_child: Mapping[str, WrittenManifest] = field(default_factory=dict)
-    states: OrderedDict[int, PastState] = field(default_factory=OrderedDict)
-    children: OrderedDict[tuple[int, int], WrittenSnapshot] = field(default_factory=OrderedDict)
-    named_s: float = float("-inf")
     recent: tuple[Published, ...] = ()
     as_of: OrderedDict[int, tuple[weakref.ref[Table], Callable[[Table], Published], float]] = field(
         default_factory=OrderedDict
     )
     view: str = ""
-
-    @property
-    def known(self) -> Mapping[str, WrittenManifest]:
-        """All manifests."""
-        return {**self.manifests, **self.before, **self.past, **self.of_child}
-
-    def forget(self, is_gone: Callable[[str], bool]) -> None:
-        """Drop what names an object that is gone, by its URI."""
-
-        def kept(known: Mapping[str, WrittenManifest]) -> Mapping[str, WrittenManifest]:
-            return {key: one for key, one in known.items() if not is_gone(one.uri)}
-
-        self.manifests, self.before, self.past = kept(self.manifests), kept(self.before), kept(self.past)
-        self.of_child = kept(self.of_child)
-        self.states = OrderedDict((key, one) for key, one in self.states.items() if not is_gone(one.written.list_uri))
-        self.children = OrderedDict((key, one) for key, one in self.children.items() if not is_gone(one.list_uri))
 
 
 class Publisher:
@@ -127,13 +90,18 @@ class Publisher:
         prefix: The URI of the folder that metadata is written to.
         settings: Endpoint, region and credentials of its store.
         is_consolidated: Says for which tables metadata names large objects in place of the files that they replace.
+        clock: Returns seconds, which only grow.
     """
 
     def __init__(
-        self, prefix: str, settings: Settings, is_consolidated: Callable[[TableName], bool] = lambda _: False
+        self,
+        prefix: str,
+        settings: Settings,
+        is_consolidated: Callable[[TableName], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = MetadataWriter(prefix, settings)
-        self._is_consolidated = is_consolidated
+        self._is_consolidated, self._clock = is_consolidated, clock
         self._lock = threading.Lock()
         self._tables: dict[TableName, _TableMetadata] = {}
 
@@ -177,6 +145,8 @@ class Publisher:
             found = entry.states.get(event_id)
             if found is None or found.written.version.at_ms != at_ms:
                 return None
+            if not self._is_there(entry, name, found.written):
+                return None
             entry.states.move_to_end(event_id)
             return found
 
@@ -195,7 +165,7 @@ class Publisher:
             return None
         manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
         with entry.lock:
-            entry.past = manifests
+            entry.past, entry.past_s = manifests, self._clock()
             return self._note(entry, written, past)
 
     def publish_as_of(self, past: Table, layouts: Sequence[Layout]) -> Published:
@@ -215,23 +185,24 @@ class Publisher:
         entry, key = self._metadata_of(past.name), past.as_of or 0
         with entry.lock:
             kept = entry.as_of.get(key)
-        if kept is not None and kept[0]() is past and time.monotonic() - kept[2] < _SURELY_KEPT_S:
+        if kept is not None and kept[0]() is past and self._clock() - kept[2] < SURELY_KEPT_S:
             return kept[1](past)
         schema = _with_columns(past, iceberg_schema(past, layouts))
         manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
-        now, metadata = time.monotonic(), encode_metadata(past, written)
+        now, metadata = self._clock(), encode_metadata(past, written)
         uri = self._writer.put(past.name, past_metadata_name(written.version.sequence, digest(metadata)), metadata)
         version: Callable[[Table], Published] = partial(Published, uri, metadata, written)
         with entry.lock:
-            entry.past = manifests
-            _keep_last(entry.as_of, key, (weakref.ref(past), version, now))
+            entry.past, entry.past_s = manifests, now
+            keep_last(entry.as_of, key, (weakref.ref(past), version, now))
         return version(past)
 
     def child(self, name: TableName, parent: PastState, snapshot: WrittenSnapshot) -> WrittenSnapshot | None:
         """Return a snapshot of a table with this parent, if this service has written it as such."""
         entry = self._metadata_of(name)
         with entry.lock:
-            return entry.children.get(_pair(parent, snapshot))
+            found = entry.children.get(_pair(parent, snapshot))
+            return found if found is not None and self._is_there(entry, name, found) else None
 
     def publish_child(self, parent: PastState, snapshot: WrittenSnapshot, table: Table) -> WrittenSnapshot:
         """Return a snapshot with its parent, after its manifest list is in the object store.
@@ -247,8 +218,9 @@ class Publisher:
         entry = self._metadata_of(table.name)
         manifests, written = self._writer.write_child(self._known(entry, table.name), parent, snapshot, table)
         with entry.lock:
-            entry.of_child = manifests
-            _keep_last(entry.children, _pair(parent, snapshot), written)
+            entry.of_child, entry.past_s = manifests, self._clock()
+            keep_last(entry.children, _pair(parent, snapshot), written)
+            entry.note_named([written])
         return written
 
     def with_older(self, current: Published, snapshots: Sequence[WrittenSnapshot]) -> Published:
@@ -262,7 +234,12 @@ class Publisher:
             StoreUnavailableError: The metadata cannot be written.
         """
         *older, own = snapshots
-        return self._with_metadata(current.table, own, older) if older else current
+        if not older:
+            return current
+        published, entry = self._with_metadata(current.table, own, older), self._metadata_of(current.table.name)
+        with entry.lock:
+            entry.note_named(snapshots)
+        return published
 
     def publish_view(self, table: Table, view: PublishedView, dialects: Mapping[str, str]) -> tuple[str, bytes]:
         """Return the URI and the content of a view's metadata, after it is in the object store.
@@ -305,14 +282,14 @@ class Publisher:
 
     def _metadata_of(self, name: TableName) -> _TableMetadata:
         with self._lock:
-            return self._tables.setdefault(name, _TableMetadata())
+            return self._tables.setdefault(name, _TableMetadata(self._clock))
 
     def _written(self, entry: _TableMetadata, table: Table, schema: IcebergSchema) -> Published:
         self._forget_deleted(entry, table.name)
         is_consolidated = self._is_consolidated(table.name)
         manifests, written = self._writer.write(entry.known, table, schema, is_consolidated=is_consolidated)
         published = self._with_metadata(table, written)
-        entry.before, entry.manifests, entry.named_s = entry.manifests, manifests, time.monotonic()
+        entry.before, entry.manifests, entry.named_s = entry.manifests, manifests, self._clock()
         if written.large_folder is None:  # the vacuum may delete the large objects of older snapshots
             self._note(entry, written, table)
         return published
@@ -326,15 +303,31 @@ class Publisher:
         """Forget what is no longer in the object store.
 
         The vacuum may delete what no metadata of another service names, from an hour after this service named it.
+        Manifests of the past are written again in place of that, so that a vacuum that runs now sees a new time.
         """
-        if not entry.known or time.monotonic() - entry.named_s < _SURELY_KEPT_S:
-            return
+        if self._clock() - entry.past_s >= SURELY_KEPT_S:
+            entry.past, entry.of_child = {}, {}
+        if entry.known and self._clock() - entry.named_s >= SURELY_KEPT_S:
+            self._forget_unlisted(entry, name)
+
+    def _forget_unlisted(self, entry: _TableMetadata, name: TableName) -> None:
         names = self._writer.names(name)
         entry.forget(lambda uri: uri.rpartition("/")[2] not in names)
 
+    def _is_there(self, entry: _TableMetadata, name: TableName, snapshot: WrittenSnapshot) -> bool:
+        """Return True if the list of a snapshot is in the object store."""
+        if entry.is_surely_kept(snapshot):
+            return True
+        self._forget_unlisted(entry, name)
+        listed = (*(one.written for one in entry.states.values()), *entry.children.values())
+        if is_left := any(one.list_uri == snapshot.list_uri for one in listed):
+            entry.note_named(listed)  # a document will name them in a moment
+        return is_left
+
     def _note(self, entry: _TableMetadata, written: WrittenSnapshot, table: Table) -> PastState:
         state = PastState.of(written, table)
-        _keep_last(entry.states, written.version.sequence, state)
+        keep_last(entry.states, written.version.sequence, state)
+        entry.note_named([written])
         return state
 
     def _with_metadata(
@@ -370,10 +363,3 @@ def _with_columns(table: Table, schema: IcebergSchema) -> IcebergSchema:
 
 def _pair(parent: PastState, snapshot: WrittenSnapshot) -> tuple[int, int]:
     return parent.written.version.snapshot_id, snapshot.version.snapshot_id
-
-
-def _keep_last(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    while len(kept) > _SNAPSHOTS:
-        kept.popitem(last=False)

@@ -10,32 +10,37 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import pyarrow.compute as pc
 
 from dagfusion_contract.record import Layout
+from dagfusion_contract.setting_declarations import declaration
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.plan_execution import Batches
+from dagfusion_query.engine.runtime import closed
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import EngineChoiceError, StoreUnavailableError
 from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.parameters import Params, scalars
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.settings import Settings, listed
+from dagfusion_query.settings import READER, Settings, listed
 from dagfusion_query.spark import import_client
 from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.sent_statements import interrupted, sent_statement, sent_tables
 
 if TYPE_CHECKING:
     from dagfusion_query.spark.embedded_batches import EmbeddedBatches
+    from dagfusion_query.spark.spark_connect import SparkStatement
 
 _PATIENCE_S = 2.0
-Layouts = Callable[[Prepared], Callable[[Table], Sequence[Layout]]]
+Layouts = Callable[[Prepared, Table], Sequence[Layout]]
+Send = Callable[[Prepared], "EmbeddedBatches | None"]
+Note = Callable[[Batches], None]  # of an execution that has begun, before anything waits for it
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,10 @@ class SparkRuns:
     """The executions of one statement, one after another.
 
     Args:
-        start: Starts one.
+        start: Starts one, and says so.
     """
 
-    def __init__(self, start: Callable[[Prepared], Batches]) -> None:
+    def __init__(self, start: Callable[[Note, Prepared], Batches]) -> None:
         self._start = start
         self._running: Batches | None = None
 
@@ -73,13 +78,17 @@ class SparkRuns:
             MissingExtraError: The extra `spark` is not installed.
             StoreUnavailableError: Spark was chosen, and metadata cannot be written.
         """
-        self._running = self._start(prepared)
-        return self._running
+        batches = self._start(self._note, prepared)
+        self._note(batches)
+        return batches
 
     def cancel(self) -> None:
         """Cancel the last one."""
         if self._running is not None:
             self._running.cancel()
+
+    def _note(self, batches: Batches) -> None:
+        self._running = batches
 
 
 class EmbeddedSpark:
@@ -96,6 +105,7 @@ class EmbeddedSpark:
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._running: WeakSet[EmbeddedBatches] = WeakSet()
+        self._is_closed = False
 
     def runs(self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts) -> "SparkRuns":
         """Return the executions of a statement: on the server, or in this process if `auto` decides so.
@@ -106,11 +116,13 @@ class EmbeddedSpark:
             params: Its parameters.
             layouts: Returns the layouts of the files of the tables of its plan.
         """
-        return SparkRuns(partial(self._run, choice, sql, params, layouts))
+        return SparkRuns(partial(self._run, choice, partial(self._sent, choice, sql, params, layouts)))
 
     def close(self) -> None:
         """Cancel what runs, and wait a moment until the server has heard of it."""
-        running = [*self._running]
+        with self._lock:
+            self._is_closed = True
+            running = [*self._running]
         for batches in running:
             batches.cancel()
         until_s = time.monotonic() + _PATIENCE_S
@@ -119,17 +131,18 @@ class EmbeddedSpark:
         if self._server is not None and self._server.publisher is not None:
             self._server.publisher.close()
 
-    def _run(self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts, prepared: Prepared) -> Batches:
+    def _run(self, choice: EngineChoice, send: Send, note: Note, prepared: Prepared) -> Batches:
         """Start an execution; raises as `SparkRuns`."""
         try:
-            batches = self._sent(choice, sql, params, layouts, prepared)
+            batches = send(prepared)
         except (EngineChoiceError, StoreUnavailableError):
             if choice is EngineChoice.spark:
                 raise
             batches = None
-        if batches is None or (choice is EngineChoice.auto and batches.is_refused()):
+        if batches is None:
             return self._engine.run(prepared)
-        return batches
+        note(batches)
+        return self._engine.run(prepared) if choice is EngineChoice.auto and batches.is_refused() else batches
 
     def _sent(
         self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts, prepared: Prepared
@@ -139,41 +152,63 @@ class EmbeddedSpark:
         names = sent_tables(server, sql, values, prepared)
         if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < server.auto_bytes:
             return None
-        environment, of_table = self._settings.environment, layouts(prepared)
+        environment = self._settings.environment
         tables = [prepared.bound.snapshot.tables[name] for name in names]
-        pins = {table.name: pinned_version(server.publisher, environment, table, of_table(table)) for table in tables}
+        pins = {
+            table.name: pinned_version(server.publisher, environment, table, layouts(prepared, table))
+            for table in tables
+        }
+        operation = str(uuid.uuid4())
+        statement = sent_statement(server, sql, values, prepared, pins, operation=operation)
+        return self._started(statement, prepared, [*pins.values()], partial(interrupted, server, operation))
+
+    def _started(
+        self, statement: "SparkStatement", prepared: Prepared, pins: list[str], interrupt: Callable[[], bool]
+    ) -> "EmbeddedBatches":
+        """Start a statement, which `close` cancels.
+
+        Raises:
+            ConnectionClosedError: The connection was closed, so that nothing would cancel it.
+        """
         from dagfusion_query.spark.embedded_batches import EmbeddedBatches  # noqa: PLC0415  # an extra
 
-        operation = str(uuid.uuid4())
-        batches = EmbeddedBatches(
-            sent_statement(server, sql, values, prepared, pins, operation=operation),
-            prepared,
-            [*pins.values()],
-            partial(self._engine.compare_objects, prepared),
-            partial(interrupted, server, operation),
-        )
-        self._running.add(batches)
-        return batches
+        check = partial(self._engine.compare_objects, prepared)
+        with self._lock:
+            if not self._is_closed:
+                batches = EmbeddedBatches(statement, prepared, pins, check, interrupt)
+                self._running.add(batches)
+                return batches
+        statement.close()
+        raise closed()
 
     def _open(self) -> _Server:
         with self._lock:
+            if self._is_closed:
+                raise closed()
             if self._server is None:
                 self._server = self._read()
             return self._server
 
     def _read(self) -> _Server:
-        of_service, of_all = ServiceSettings.read(self._variables), ConfigSettings.read(self._variables)
-        if of_service.spark_remote is None:
+        remote = self._setting(ServiceSettings, "spark_remote")
+        if remote is None:
             raise EngineChoiceError(
                 'engine="spark" needs a Spark Connect server: set DAGFUSION_SPARK_REMOTE, connect to the URL of a '
                 'query service that has one, or use engine="local"'
             )
         import_client()
-        folder, publisher = of_all.iceberg_metadata, None
+        folder, publisher = self._setting(ConfigSettings, "iceberg_metadata"), None
         if folder is not None:
-            allow = Grants(frozenset(listed(of_all.iceberg_consolidated or ""))).allow
+            consolidated = self._setting(ConfigSettings, "iceberg_consolidated")
+            allow = Grants(frozenset(listed(consolidated or ""))).allow
             publisher = Publisher(folder, self._settings, partial(allow, self._settings.environment))
-        return _Server(of_service.spark_remote, of_service.spark_catalog, of_service.spark_auto_bytes, publisher)
+        catalog, auto_bytes = (self._setting(ServiceSettings, name) for name in ("spark_catalog", "spark_auto_bytes"))
+        return _Server(remote, catalog, auto_bytes, publisher)
+
+    def _setting(self, kind: type[ServiceSettings | ConfigSettings], name: str) -> Any:
+        """Return one setting of a service. This process has the others perhaps for something else."""
+        field_ = declaration(kind, name)
+        return READER.read_values([field_], self._variables).get(name, field_.default)
 
 
 def _size_bytes(scan: Scan) -> int:

@@ -27,7 +27,7 @@ def pinned_version(publisher: Publisher | None, environment: str, table: Table, 
     if publisher is None:
         raise EngineChoiceError(
             f"the Spark engine reads tables as Iceberg, and environment {environment} has no folder for metadata: "
-            'set DAGFUSION_ICEBERG_METADATA of the service, or use engine="local"'
+            'set DAGFUSION_ICEBERG_METADATA, or use engine="local"'
         )
     check_left_out(table.name, iceberg_schema(table, layouts).left_out)
     try:

@@ -109,28 +109,38 @@ class SparkBatches:
 
     def _receive(self) -> None:
         try:
-            last = None
-            for batch in self._statement.batches():
-                if last is not None:
-                    self._put(last)
-                last = conformed(batch, self._schema, self._statement.server)
-            self.check()  # before the last batch, so that a wrong result is never complete
-            self._is_whole = True
-            self._put(last)
-            if last is not None:
-                self._put(None)
-        except RemoteEngineError as error:
-            self._put(self._reason(error))
-        except QueryError as error:
-            self._put(error)
-        except BaseException as error:  # noqa: BLE001  # the statement's thread waits for something
-            self._put(RemoteEngineError(f"{self._statement.server} cannot be read: {error!r}"))
+            self._put(self._outcome())
         finally:
             self._statement.close()
 
+    def _outcome(self) -> QueryError | None:
+        """Hand all batches over, and return what comes after them: the end, or any error, for which someone waits."""
+        try:
+            try:
+                self._hand_over()
+            except RemoteEngineError as error:
+                return self._reason(error)
+        except QueryError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001  # the statement's thread waits for something
+            return RemoteEngineError(f"{self._statement.server} cannot be read: {error!r}")
+        return None
+
+    def _hand_over(self) -> None:
+        last = None
+        for batch in self._statement.batches():
+            if last is not None:
+                self._put(last)
+            last = conformed(batch, self._schema, self._statement.server)
+        self.check()  # before the last batch, so that a wrong result is never complete
+        self._is_whole = True
+        if last is not None:
+            self._put(last)
+
     def _reason(self, error: RemoteEngineError) -> QueryError:
         """Return the error of an object that the server cannot have read, if there is one; else the server's."""
-        if not isinstance(error, RemoteEngineUnavailableError) and not self._is_cancelled.is_set():
+        is_lost = isinstance(error, RemoteEngineUnavailableError)
+        if not (is_lost or self._statement.is_unread or self._is_cancelled.is_set()):
             try:
                 self.check()
             except StoreUnavailableError:

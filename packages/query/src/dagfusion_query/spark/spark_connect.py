@@ -108,6 +108,9 @@ def _url(session: SparkSession) -> str:
 class SparkStatement:
     """One statement of a session. `cancel` is called on any thread, the rest on one.
 
+    Attributes:
+        is_unread: The server refused it before it read any object.
+
     Args:
         session: The session.
         operation: The id of this execution, a UUID.
@@ -118,6 +121,7 @@ class SparkStatement:
         self._address, self._operation = SparkAddress.read(_url(session)), operation
         self._session, self._sql = session.id, sql
         self._channel = self._connect()
+        self.is_unread = False
         self._is_cancelled = self._is_forgotten = self._has_own_session = False
         self._call: grpc.Call | None = None
 
@@ -266,21 +270,24 @@ class SparkStatement:
             yield
         except grpc.RpcError as error:
             if (slots := _NO_SLOTS.search(str(error.details()))) is not None:
+                self.is_unread = True
                 raise RemoteEngineError(
                     f"{self.server} needs {slots[1]} task slots for the statement and has {slots[2]}: a partition that "
                     "is read takes one; read fewer partitions, consolidate the tables and let the Iceberg catalog name "
                     'the large objects (DAGFUSION_ICEBERG_CONSOLIDATED), or use engine="local"'
                 ) from error
+            if self._is_cancelled and error.code() is grpc.StatusCode.CANCELLED:
+                raise RemoteEngineError(f"the statement was cancelled on {self.server}") from error
             reference = secrets.token_hex(4)
             text = str(error.details() or "")[:_SHOWN]
             _log.warning("error %s of the Spark engine at %s: %s", reference, self._address.target, text)
             if error.code() in _LOST:
                 raise RemoteEngineUnavailableError(
-                    f"{self.server} does not answer: the service's log has the reason as error {reference}"
+                    f"{self.server} does not answer: DagFusion's log has the reason as error {reference}"
                 ) from error
             raise RemoteEngineError(
-                f"{self.server} cannot run the statement: the service's log has the reason as error {reference}, and "
-                'engine="local" runs it in a worker'
+                f"{self.server} cannot run the statement: DagFusion's log has the reason as error {reference}, and "
+                'engine="local" runs it without Spark'
             ) from error
         except (ValueError, pa.ArrowException) as error:
             raise RemoteEngineError(f"{self.server} sent a malformed result: {error}") from error
