@@ -68,9 +68,13 @@ def public_address(text: str) -> str:
         argparse.ArgumentTypeError: It is no address that a link can be made from.
     """
     parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname or not parts.path.strip("/") or parts.query or parts.fragment:
+    address = text.rstrip("/")
+    if "@" in parts.netloc:  # is not shown: it may have a password
+        raise argparse.ArgumentTypeError("the address has a user, and all who have a wheel could read it")
+    is_whole = parts.scheme == "https" and parts.hostname and parts.path.strip("/")
+    if not is_whole or parts.query or parts.fragment or address.endswith(".git") or "".join(text.split()) != text:
         raise argparse.ArgumentTypeError(f"{text!r} is no address such as https://host.example/owner/project")
-    return text.rstrip("/")
+    return address
 
 
 def project_urls(address: str, commit: str) -> dict[str, str]:

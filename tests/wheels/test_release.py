@@ -79,6 +79,9 @@ def test_a_release_has_what_was_committed(run: Run, tmp_path: Path) -> None:
         ["--url", "http://host.example/owner/project"],
         ["--url", "host.example/owner/project"],
         ["--url", "https://host.example/"],
+        ["--url", "https://ann:secret@host.example/owner/project"],
+        ["--url", "https://host.example/owner/project.git"],
+        ["--url", "https://host.example/owner/my project"],
         ["--url", "https://host.example/owner/project#readme"],
         ["--url", "https://host.example/owner/project", "--no-urls"],
     ],
@@ -86,7 +89,9 @@ def test_a_release_has_what_was_committed(run: Run, tmp_path: Path) -> None:
 def test_wheels_without_links_are_a_decision(given: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         arguments().parse_args(["wheels", "dist", *given])
-    assert "--url" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--url" in error
+    assert "secret" not in error
 
 
 def test_the_address_may_end_with_a_slash() -> None:

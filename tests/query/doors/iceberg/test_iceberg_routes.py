@@ -24,6 +24,7 @@ from pyiceberg.catalog.rest import (
 from pyiceberg.catalog.rest.response import ErrorResponse
 from pyiceberg.catalog.rest.scan_planning import PlanCompleted
 
+from dagfusion_contract.iceberg_names import version_of_metadata
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.access.authentication import Tokens
@@ -131,13 +132,14 @@ def test_namespaces(client: httpx.Client) -> None:
 def test_a_version_of_a_table_stays_after_the_next_one(client: httpx.Client, tokens: Tokens) -> None:
     path = "/iceberg/v1/namespaces/uat_silver{}/tables/{}"
     current = client.get(path.format("", "orders")).json()
-    version = current["metadata-location"].rpartition("/")[2].removesuffix(".metadata.json")
+    version = version_of_metadata(current["metadata-location"])
     pinned = client.get(path.format(f"@{version}", "orders"))
     assert pinned.json() == current
     assert client.head(path.format(f"@{version}", "orders")).status_code == 204
     assert client.get(f"/iceberg/v1/namespaces/uat_silver@{version}").status_code == 200
     for other in ("1", "..", version[:-1], f"{version}x", ""):
         refused(client.get(path.format(f"@{other}", "orders")), 404, "NoSuchTableException")
+    refused(client.get(path.format(f"@{version}", "x").replace("uat", "prod")), 503, "ServiceUnavailableException")
     refused(client.get(path.format(f"@{version}", "returns")), 404, "NoSuchTableException")
     refused(client.get(path.format(f"@{version}", "none")), 404, "NoSuchTableException")
     headers = {"Authorization": f"Bearer {tokens.create('ann', ['uat_gold.sales'])}"}
@@ -367,22 +369,19 @@ def test_without_a_folder_there_is_no_door(
     assert IcebergRoutes(FakeService(), Config(ServiceSettings(), (environments[2],), tmp_path), tokens).mounts() == []
 
 
-def test_a_view_is_no_table(client: httpx.Client) -> None:
-    listed = ListTablesResponse.model_validate_json(client.get("/iceberg/v1/namespaces/uat_silver/tables").content)
-
-    assert "seen" not in {table.name for table in listed.identifiers}
-    assert client.get("/iceberg/v1/namespaces/uat_silver/tables/seen").status_code == 404
-
-
 def test_views(client: httpx.Client, tokens: Tokens) -> None:
     """A view may be read by those who may read its tables."""
     views = "/iceberg/v1/namespaces/uat_silver/views"
     seen = {"namespace": ["uat_silver"], "name": "seen"}
     assert client.get(views).json() == {"identifiers": [seen]}
+    assert seen not in client.get(views.replace("views", "tables")).json()["identifiers"]
+    assert client.get(f"{views.replace('views', 'tables')}/seen").status_code == 404
     loaded = client.get(f"{views}/seen")
     view = ViewResponse.model_validate_json(loaded.text)
     assert view.metadata_location is not None
     assert Path(view.metadata_location.removeprefix("file://")).read_bytes() in loaded.content
+    pinned = f"{views[:-6]}@{version_of_metadata(view.metadata_location)}/tables/seen"
+    refused(client.get(pinned), 404, "NoSuchTableException")
     (version,) = view.metadata.versions
     statements = {one.root.dialect: one.root.sql for one in version.representations}
     assert statements == {

@@ -191,10 +191,11 @@ class IcebergRoutes:
         schema, _, version = request.path_params["namespace"].partition(PIN)
         name = TableName(schema, request.path_params["table"])
         for state in [*self._visible.of_past(caller_of(request), name)]:
-            found = await asyncio.to_thread(self._publishers[state.name].read, name, version)
+            found = await asyncio.to_thread(_read_table, self._publishers[state.name], name, version)
             if found is not None:
                 break
         else:
+            self._visible.check_environment(caller_of(request), schema)
             raise MissingError(
                 f"there is no version {version[:100]} of table {str(name)[:200]}", "NoSuchTableException"
             )
@@ -312,6 +313,12 @@ def failed(status: int, kind: str, message: str) -> Response:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004
     content = orjson.dumps({"error": {"message": text, "type": kind, "code": status}})
     return Response(content, status, headers, JSON)
+
+
+def _read_table(publisher: Publisher, name: TableName, version: str) -> tuple[str, bytes] | None:
+    """Return as `read`, but nothing of a view, whose rights are others than those of its name."""
+    found = publisher.read(name, version)
+    return found if found is not None and "table-uuid" in orjson.loads(found[1]) else None
 
 
 def _basic_secret(authorization: str) -> str:

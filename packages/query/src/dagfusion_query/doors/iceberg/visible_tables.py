@@ -69,7 +69,7 @@ class VisibleTables:
             QueryError: Its environment cannot be read now.
         """
         if not any(name.schema == namespace for name, _ in self._all(caller)):
-            self._check_environment(caller, namespace)
+            self.check_environment(caller, namespace)
             raise MissingError(f"there is no namespace {namespace[:200]}", "NoSuchNamespaceException")
 
     def find(self, caller: Caller, namespace: str, table: str) -> tuple[EnvironmentState, Table]:
@@ -95,6 +95,16 @@ class VisibleTables:
                 return
         self.check_namespace(caller, namespace)
 
+    def check_environment(self, caller: Caller, namespace: str) -> None:
+        """Check that the environment of a namespace can be read.
+
+        Raises:
+            QueryError: It cannot be read now.
+        """
+        for state in self._states(caller):
+            if state.problem is not None and namespace.startswith(f"{state.name}_"):
+                raise state.problem
+
     def find_view(self, caller: Caller, namespace: str, view: str) -> tuple[EnvironmentState, Table, PublishedView]:
         """Return a view; raises as `find`."""
         state, found = self._find(caller, TableName(namespace, view), "view")
@@ -113,7 +123,7 @@ class VisibleTables:
                 if found.problem is not None:
                     raise found.problem
                 return state, found
-        self._check_environment(caller, name.schema)
+        self.check_environment(caller, name.schema)
         raise MissingError(f"there is no {kind} {str(name)[:200]}", f"NoSuch{kind.title()}Exception")
 
     def _all(self, caller: Caller) -> Iterator[tuple[TableName, Table]]:
@@ -127,11 +137,6 @@ class VisibleTables:
         for name, state in self._service.environments(EVERYTHING).items():
             if name in self._environments and caller.grants.allow_environment(name):
                 yield state
-
-    def _check_environment(self, caller: Caller, namespace: str) -> None:
-        for state in self._states(caller):
-            if state.problem is not None and namespace.startswith(f"{state.name}_"):
-                raise state.problem
 
 
 def _of_assets(state: EnvironmentState) -> Iterator[TableName]:
