@@ -222,6 +222,7 @@ def test_an_older_snapshot_that_nothing_named_lately_is_looked_for(tmp_path: Pat
         hour[0] = number / 3
         newest = publish(publisher, folded([part(5), part(10 + number)], KINDS, first=100 * number))
     history.age(hour[0])
+    assert publisher.past(first.table.name, version.sequence, version.at_ms) is not None  # which keeps nothing
     history.vacuum(hour[0] - 1)
     assert publisher.past(first.table.name, version.sequence, version.at_ms) is None
     version = newest.snapshot.version

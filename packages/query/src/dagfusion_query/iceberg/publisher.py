@@ -320,9 +320,7 @@ class Publisher:
             return True
         self._forget_unlisted(entry, name)
         listed = (*(one.written for one in entry.states.values()), *entry.children.values())
-        if is_left := any(one.list_uri == snapshot.list_uri for one in listed):
-            entry.note_named(listed)  # a document will name them in a moment
-        return is_left
+        return any(one.list_uri == snapshot.list_uri for one in listed)
 
     def _note(self, entry: _TableMetadata, written: WrittenSnapshot, table: Table) -> PastState:
         state = PastState.of(written, table)

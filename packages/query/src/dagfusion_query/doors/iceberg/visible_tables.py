@@ -1,10 +1,10 @@
 """The namespaces and tables that a caller sees through the Iceberg door. Names are those of SQL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import cast
 
-from dagfusion_contract.naming import TableName, table_name
+from dagfusion_contract.naming import TableName, identifier, table_name
 from dagfusion_query.access.authentication import ANONYMOUS
 from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
@@ -38,6 +38,7 @@ class VisibleTables:
 
     def __init__(self, service: Service, environments: Sequence[str]) -> None:
         self._service, self._environments = service, environments
+        self._names_of: dict[str, tuple[object, Collection[TableName]]] = {}
 
     def namespaces(self, caller: Caller) -> list[str]:
         """Return all namespaces with a table or view that the caller may read."""
@@ -84,13 +85,15 @@ class VisibleTables:
     def of_past(self, caller: Caller, name: TableName) -> Iterator[EnvironmentState]:
         """Yield the environments with a table of this name, or an asset that had one, if the caller may read it."""
         for state in self._states(caller):
-            if caller.grants.allow(state.name, name) and (name in state.snapshot.tables or name in _of_assets(state)):
+            if not caller.grants.allow(state.name, name):
+                continue
+            if any(name in names for names in self._names(state, name.schema)):
                 yield state
 
     def check_namespace_of_past(self, caller: Caller, namespace: str) -> None:
         """Check that there is a namespace, or that assets had tables in it; raises as `check_namespace`."""
         for state in self._states(caller):
-            names = chain(state.snapshot.tables, _of_assets(state))
+            names = chain.from_iterable(self._names(state, namespace))
             if any(name.schema == namespace and caller.grants.allow(state.name, name) for name in names):
                 return
         self.check_namespace(caller, namespace)
@@ -138,7 +141,17 @@ class VisibleTables:
             if name in self._environments and caller.grants.allow_environment(name):
                 yield state
 
+    def _names(self, state: EnvironmentState, namespace: str) -> Iterator[Collection[TableName]]:
+        """Yield the names of tables there are, and only where that is not enough those that there were."""
+        yield state.snapshot.tables.keys()
+        yield self._past_names(state, namespace)
 
-def _of_assets(state: EnvironmentState) -> Iterator[TableName]:
-    """Yield the names that the tables of all assets have or had."""
-    return (table_name(state.snapshot.environment, key) for key in state.snapshot.asset_states)
+    def _past_names(self, state: EnvironmentState, namespace: str) -> Collection[TableName]:
+        """Return the names that the tables of all assets have or had; none if they cannot be in this namespace."""
+        environment, assets = state.snapshot.environment, state.snapshot.asset_states
+        if not namespace.startswith(f"{identifier(environment)}_"):
+            return ()
+        known = self._names_of.get(state.name)
+        if known is None or known[0] is not assets:  # to name many assets takes long
+            known = self._names_of[state.name] = assets, frozenset(table_name(environment, key) for key in assets)
+        return known[1]
