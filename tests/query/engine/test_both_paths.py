@@ -192,13 +192,12 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
     print(f"\nseed {SEED}: {dict(counted)}")  # noqa: T201
     if counted["statements"] >= 300:
         assert all(counted[name] for name in ("by splice", "by catalog", "by staged", "staged", "memory", "duckdb"))
-        assert counted["large"]
-        assert 0 < counted["in place, too"] < counted["copied"]
         assert counted["refused"] * 20 <= counted["statements"]
     if counted["statements"] >= 10_000:
         assert 0 < counted["filtered"] < counted["large"]
     if counted["statements"] >= 3_000:
         assert counted["left out"]
+        assert 0 < counted["in place, too"] < counted["copied"]
         assert 0 < counted["mixed"] < counted["large"]
         assert 0 < counted["blocks"] < counted["copied"]
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_contract.record import DataFile
-from dagfusion_query.engine.plan_execution import Batches
+from dagfusion_query.engine.plan_execution import Batches, Execution
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, SettingsError, StaleObjectError
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.object_cache.copies import Copies, CopyUse
@@ -54,6 +54,22 @@ def test_the_time_of_requests_is_measured(stored: Callable[..., StoredLake], obj
 
     assert run().requests_s > 0
     assert (run().requests_s == 0) == (object_bytes > 1), "a local copy needs no request"
+
+
+def test_scans_that_are_merged_read_their_objects_once(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    lake = stored()
+    for number in range(5):
+        lake.put(str(number), numbers(number))
+    mean = f"(SELECT avg(x + 0) FROM {T})"
+    sql = f"SELECT count(*) AS n FROM {T} WHERE x + 0 > {mean} UNION ALL SELECT count(*) FROM {T} WHERE x + 0 < {mean}"
+    assert sorted(row["n"] for row in lake.rows(sql)) == [25, 25]
+    sources = [scan.sources for scan in lake.engine.explain(lake.prepare(sql)).scans]
+    assert sorted(sources) == ["", *["from 5 local copies"] * 3]
+    wire.requests.clear()
+    batches = lake.engine.run(lake.prepare(sql), result_cache=False)
+    while batches.next() is not None:
+        pass
+    assert (wire.requests, batches.requests_s) == ([], 0)
 
 
 def test_the_requests_for_copies_are_measured_by_table(stored: Callable[..., StoredLake]) -> None:
@@ -131,6 +147,23 @@ class TestOneLargerObject:
         wire.requests.clear()
         assert len(lake.rows(f"SELECT p, x + 0 FROM {T} WHERE p < 'a'")) == 50
         assert wire.requests == []
+
+    def test_the_time_of_requests_is_that_of_the_object_in_place(self, lake: StoredLake) -> None:
+        lake.rows(SUM)
+        batches = lake.engine.run(lake.prepare(SUM), result_cache=False)
+        while batches.next() is not None:
+            pass
+        assert isinstance(batches, Execution)
+        waits = [
+            sum(found.sum_by_name(name) or 0 for name in ("time_elapsed_opening", "time_elapsed_scanning_until_data"))
+            for plan in batches._execution_context.in_place
+            for _, found in plan.collect_metrics()
+            if found.sum_by_name("bytes_scanned") is not None
+        ]
+        assert len(waits) == 2
+        # The comparison with the event is one more request.
+        in_place_s = batches.requests_s - batches._execution_context.spent.seconds
+        assert 0 < in_place_s < (sum(waits) - min(waits) / 2) / 1e9
 
     @pytest.mark.parametrize("name", ["3", "large"])
     def test_each_is_compared_with_its_event(self, lake: StoredLake, name: str) -> None:

@@ -105,6 +105,11 @@ class RequestTime:
         self._found.update(key for scan in scans for key in scan.keys)
         self._found -= self._fetched
 
+    def is_copy(self, path: str) -> bool:
+        """Return True if a file is a local copy that the execution needed; its key is the end of its path."""
+        key = "".join(path.rsplit("/", 2)[-2:])
+        return key in self._found or key in self._fetched
+
     @property
     def copies(self) -> CopyUse:
         """The local copies that the execution needed."""

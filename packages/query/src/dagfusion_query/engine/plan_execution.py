@@ -230,7 +230,8 @@ class Execution:
     @property
     def requests_s(self) -> float:
         """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
-        return self._execution_context.spent.seconds + waited_s(self._execution_context.in_place)
+        context = self._execution_context
+        return context.spent.seconds + waited_s(context.in_place, context.spent.is_copy)
 
     @property
     def fetches(self) -> Sequence[TableFetch]:

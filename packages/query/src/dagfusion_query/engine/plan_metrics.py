@@ -1,6 +1,7 @@
 """What the metrics of an executed plan say about the files that its Parquet scans read. The names are DataFusion's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from datafusion import ExecutionPlan
 from datafusion.plan import MetricsSet
@@ -40,9 +41,14 @@ def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
     return frozenset(name for found in scans for name in _file_names(found))
 
 
-def waited_s(plans: Sequence[ExecutionPlan]) -> float:
-    """Return the seconds from opening each file to its first rows, added over all files of plans."""
-    scans = (found for plan in plans for found in _scans(plan))
+def waited_s(plans: Sequence[ExecutionPlan], is_copy: Callable[[str], bool]) -> float:
+    """Return the seconds from opening each object to its first rows, added over all objects that plans read in place.
+
+    Args:
+        plans: The plans. Each of their scans reads either objects in place or local copies.
+        is_copy: Returns True if the path of a file is that of a local copy, which is opened without a request.
+    """
+    scans = (found for plan in plans for found in _scans(plan) if not any(map(is_copy, islice(_file_names(found), 1))))
     return sum(_sum(found, metric) for found in scans for metric in _WAITS) / 1e9
 
 

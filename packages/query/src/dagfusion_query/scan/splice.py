@@ -294,8 +294,8 @@ def _put_files(
 ) -> tuple[bytes, ScanReads]:
     """Replace the witnesses of one scan by its files."""
     scan, scan_table = slot.scan, slot.scan_table
-    if slot.witness not in physical:  # optimized away, or merged with an equal scan
-        return physical, ScanReads(scan, [], [scan] if scan.count else [])
+    if slot.witness not in physical:  # optimized away, or merged with an equal scan, which reads the objects
+        return physical, ScanReads(scan, [], [])
     if (store := scan_table.store) is None:
         raise NotSpliceable(f"the files of {scan.table.name} are in several stores")
     parts: list[FilesToRead] = []
