@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.object_cache import parquet_blocks
 from dagfusion_query.object_cache.copies import Copies, CopyUse
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
-from dagfusion_query.scan import copied_objects, large_objects, parquet_scan
+from dagfusion_query.scan import copied_objects, large_objects, parquet_scan, row_filter
 from tests.e2e.wire import Recorded
 from tests.query.engine.stored_lake import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
 
@@ -135,6 +135,21 @@ def test_expressions_see_only_the_partitions_that_are_asked_for(stored: Callable
     lake.rows(f"SELECT x FROM {T} WHERE p > '00'")
     for sql in (f"SELECT 10 / x AS n FROM {T} WHERE p > '00'", f"SELECT x FROM {T} WHERE p > '00' AND 10 / x >= 0"):
         assert len(lake.rows(sql)) == (PARTITIONS - 1) * ROWS  # the partition 00 has a zero
+
+
+def test_a_filter_of_rows_that_cannot_be_made_costs_speed_only(
+    stored: Callable[..., StoredLake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = stored()
+    consolidated(lake, Path(lake.settings.state_dir or ""))
+    monkeypatch.setattr(row_filter, "column_names", broken)
+    sql = f"SELECT x FROM {T} WHERE p > '00'"
+    assert len(lake.rows(sql)) == (PARTITIONS - 1) * ROWS
+    assert [scan.row_filter for scan in lake.prepare(sql).scans] == [None]
+
+
+def broken(_: object) -> Iterator[str]:
+    raise RuntimeError("no filter")
 
 
 class TestBlocks:

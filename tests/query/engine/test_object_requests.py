@@ -123,6 +123,25 @@ def test_a_staged_statement_counts_each_copy_once(stored: Callable[..., StoredLa
         assert batches.copies == expected
 
 
+@pytest.mark.parametrize(("less", "said"), [(0, "2 objects to fetch"), (1, "2 objects in place")])
+def test_an_object_of_the_largest_size_is_copied(stored: Callable[..., StoredLake], less: int, said: str) -> None:
+    lake = stored()
+    sizes = [written(lake.put(name, numbers(0))).size_bytes for name in ("a", "b")]
+    other = stored(object_cache_object_bytes=max(sizes) - less)
+    other.snapshot = lake.snapshot
+    assert other.engine.explain(other.prepare(SUM)).scans[0].sources == f"from {said}"
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, "2 objects to fetch, 1 object in place"), (-2, "3 objects in place")])
+def test_a_scan_copies_half_of_the_cache_at_most(stored: Callable[..., StoredLake], more: int, said: str) -> None:
+    lake = stored()
+    sizes = [written(lake.put(name, numbers(0))).size_bytes for name in ("a", "b")]
+    lake.put("large", numbers(0, 10_000))
+    other = stored(object_cache_object_bytes=20_000, object_cache_bytes=2 * sum(sizes) + more)
+    other.snapshot = lake.snapshot
+    assert other.engine.explain(other.prepare(SUM)).scans[0].sources == f"from {said}"
+
+
 class TestOneLargerObject:
     """An object that is read in place keeps no other one from being copied."""
 
@@ -257,6 +276,14 @@ def test_a_run_that_is_not_read_to_its_end_is_compared_on_request(stored: Callab
     run.cancel()
 
 
+def test_an_object_that_two_scans_read_is_compared_once(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    lake = stored(object_cache_object_bytes=1)
+    lake.put("a", numbers(0))
+    wire.requests.clear()
+    assert lake.rows(f"SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 1 = b.x + 2") == [{"n": 9}]
+    assert len([request for request in wire.requests if request.startswith("HEAD")]) == 1
+
+
 def test_names_of_one_run_are_not_compared(stored: Callable[..., StoredLake], wire: Recorded) -> None:
     lake = stored(object_cache_object_bytes=1)
     lake.put("a", numbers(0), file="p=a/data-run.parquet")
@@ -329,6 +356,17 @@ def test_an_object_without_a_checksum_is_read(stored: Callable[..., StoredLake])
     lake.put("a", numbers(0), checksum=None)
 
     assert lake.rows(SUM) == [{"n": 45}]
+
+
+def test_a_copy_that_was_cut_is_to_be_fetched(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    for name in ("a", "b"):
+        lake.put(name, numbers(0))
+    lake.rows(SUM)
+    copy, _ = Path(lake.settings.state_dir or "", "objects").glob("objects/*/*")
+    copy.write_bytes(copy.read_bytes()[:-1])
+    said = "from 1 local copy, 1 object to fetch"
+    assert lake.engine.explain(lake.prepare(SUM)).scans[0].sources == said
 
 
 def test_a_copy_that_was_altered_is_fetched_again(stored: Callable[..., StoredLake], wire: Recorded) -> None:

@@ -274,7 +274,7 @@ class Engine:
             )
         reads = {id(read.scan): read for read in (() if prepared.work is None else prepared.work.reads)}
         scans = [reads.get(id(scan), ScanReads(scan, [], [])) for scan in prepared.scans]
-        explained = [read.explanation(self._objects.has_file) for read in scans]
+        explained = [read.explanation(self._objects.found) for read in scans]
         return Explanation(explained, logical, physical, prepared.path)
 
     def close(self) -> None:

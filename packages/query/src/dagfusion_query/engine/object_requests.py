@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -186,6 +187,19 @@ class ObjectRequests:
                 files = dict(zip(numbers, stored_objects(_part(copied.scan, numbers)), strict=True))
                 yield from (Missing(key, files[part.file], part) for key, part in absent)
 
+    def found(self, scan: CopiedScan) -> Sequence[str]:
+        """Return those keys of a scan whose copies are there, which is no use of them."""
+        if self._copies is None:
+            return []
+        sizes = scan.scan.sizes.to_pylist()
+        if scan.copied is None:
+            return [*compress(scan.keys, map(self._copies.has_size, scan.keys, sizes))]
+        return [
+            key
+            for key, part in zip(scan.keys, scan.copied, strict=True)
+            if self._copies.has_size(key, sizes[part.file], is_block=part.is_block)
+        ]
+
     def has_file(self, key: str) -> bool:
         """Return True if the copy with this key is there, which is no use of it."""
         return self._copies is not None and Path(self._copies.path(key)).exists()
@@ -279,7 +293,8 @@ class ObjectRequests:
             PastError: The same of an object of a past state.
             StoreUnavailableError: The store did not answer, or refused.
         """
-        mutable = [file for scan in scans for file in stored_objects(scan) if not file.is_immutable]
+        every = (file for scan in scans for file in stored_objects(scan) if not file.is_immutable)
+        mutable = {(file.table.environment, file.uri, file.etag, file.size_bytes): file for file in every}.values()
         if mutable:
             paths = opened()
             read = [file for file in mutable if paths is None or file.path in paths]
@@ -378,7 +393,7 @@ class ObjectRequests:
 
 
 def copy_policy(copies: Copies, settings: Settings) -> CopyPolicy:
-    """Return which scans read local copies."""
+    """Return which objects are read from local copies."""
     return CopyPolicy(copies.path, copy_key, settings.object_cache_object_bytes, copies.limit_bytes // 2)
 
 

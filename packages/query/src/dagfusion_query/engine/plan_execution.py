@@ -367,7 +367,7 @@ async def staged_batches(staged: Staged, execution_context: ExecutionContext) ->
         files = [Path(folder, f"{number}.arrow") for number in range(len(staged.stages))]
         for stage, file in zip(staged.stages, files, strict=True):
             with pa.ipc.new_file(file, stage.schema) as writer:
-                for spliced in stage.reads:
+                for spliced in stage.plans:
                     async for batch in spliced_batches(spliced, execution_context):
                         writer.write_batch(declared(batch, stage.schema))
         frame = await execution_context.planners.call(lambda: staged.frame(files, execution_context.context))

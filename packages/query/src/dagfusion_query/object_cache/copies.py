@@ -141,6 +141,14 @@ class Copies:
         counted(path, status.st_mode)
         return True
 
+    def has_size(self, key: str, size_bytes: int, *, is_block: bool = False) -> bool:
+        """Return True if there is a copy of the size that one of such an object has; it is not read, nor counted."""
+        try:
+            status = os.stat(self.path(key))  # noqa: PTH116  # once for each object of a scan
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return status.st_size == size_bytes + (BLOCK_END_BYTES if is_block else DIGEST_BYTES)
+
     def discard(self, keys: Iterable[str]) -> None:
         """Remove copies, but none that an execution has pinned: it may be reading it.
 

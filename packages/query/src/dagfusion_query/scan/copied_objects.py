@@ -5,7 +5,7 @@ objects are read from such copies, which is also the fastest: one request for ea
 the next time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -95,19 +95,25 @@ class ScanReads(NamedTuple):
     copied: Sequence[CopiedScan]
     in_place: Sequence[Scan]
 
-    def explanation(self, is_there: Callable[[str], bool]) -> ScanExplanation:
+    def explanation(self, found: Callable[[CopiedScan], Collection[str]]) -> ScanExplanation:
         """Return the explanation of the scan, with where it would read its objects now.
 
         Args:
-            is_there: Returns True if there is a copy with a key.
+            found: Returns those keys of a scan whose copies are there.
         """
-        copies = {key: part for scan in self.copied for key, part in zip(scan.keys, scan.parts, strict=True)}
-        missing = [part.is_block for key, part in copies.items() if not is_there(key)]
+        keys: set[str] = set()
+        there: set[str] = set()
+        blocks: set[str] = set()
+        for scan in self.copied:
+            keys.update(scan.keys)
+            there.update(found(scan))
+            blocks.update(key for key, part in zip(scan.keys, scan.copied or (), strict=False) if part.is_block)
+        missing = keys - there
         return replace(
             self.scan.explanation,
-            copies_found=len(copies) - len(missing),
-            objects_to_fetch=missing.count(False),
-            blocks_to_fetch=missing.count(True),
+            copies_found=len(there),
+            objects_to_fetch=len(missing - blocks),
+            blocks_to_fetch=len(missing & blocks),
             objects_in_place=sum(scan.count for scan in self.in_place),
         )
 
@@ -119,7 +125,7 @@ class CopyPolicy:
         path: Gives the path of the copy with a key.
         key: Gives the key of a copy, from the environment, URI and etag of its object, and a large object's range.
         object_bytes: The largest object that is always copied. A large object may have more, see `copied_large`.
-        scan_bytes: The most bytes that one scan may copy.
+        scan_bytes: The most bytes that one scan may copy of small objects, and of large ones; each scan of a plan may.
     """
 
     def __init__(self, path: Callable[[str], str], key: Callable[..., str], object_bytes: int, scan_bytes: int) -> None:
@@ -204,7 +210,7 @@ class CopyPolicy:
         )
 
     def _can_copy(self, files: pa.Table) -> pa.ChunkedArray:
-        """Return for each object whether it has versions, and requests that a copy saves."""
+        """Return for each object whether it has an etag and is in an S3 store."""
         return pc.and_(pc.is_valid(files["etag"]), pc.starts_with(files["uri"], S3))
 
     def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:

@@ -86,16 +86,21 @@ class Breadth(NamedTuple):
         """Return the number of file groups of each part of a scan that the physical plan has `planned` groups of.
 
         They add up to as many as the plan can have. Where that is one, each part has one, and they have to be merged.
+        A part has no more groups than files, if the others have files for the rest. Local copies get as many as the
+        plan has partitions, then objects in place, which wait for S3, and the rest is for copies again.
         """
-        sizes = [part.size_bytes for part in files]
-        total = self.spliced(planned, sum(len(part.entries) for part in files), sum(sizes))
-        total = max(total, len(files))
-        shares: list[int] = []
-        for place, size in enumerate(sizes):
-            later = len(sizes) - place - 1
-            left = total - sum(shares)
-            share = round(left * size / max(sum(sizes[place:]), 1)) if later else left
-            shares.append(min(max(share, 1), left - later))
+        counts, sizes = [len(part.entries) for part in files], [part.size_bytes for part in files]
+        total = max(self.spliced(planned, sum(counts), sum(sizes)), len(files))
+        first = min(self.partitions, total // len(files))
+        shares = [1 for _ in files]
+
+        def need(place: int) -> tuple[bool, int, float]:
+            share, is_copied = shares[place], files[place].copied is not None
+            order = 1 if not is_copied else 2 if share < first else 0
+            return share < counts[place], order, sizes[place] / share
+
+        for _ in range(total - len(files)):
+            shares[max(range(len(files)), key=need)] += 1
         return shares
 
 

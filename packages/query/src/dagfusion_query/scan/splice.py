@@ -101,7 +101,7 @@ def splice(
         context: The session that it was planned in.
         tables: The tables that the query can name.
         breadth: How wide a scan is.
-        policy: Which scans read local copies of their objects; None for none.
+        policy: Which objects are read from local copies; None for none.
         avoid: The tables of which no large object is read.
         counting: The session that plans joins with small tables: it counts the rows of witnesses.
 

@@ -50,18 +50,18 @@ class Stage:
     Attributes:
         marker: The path that stands for the file in the logical plan.
         schema: The columns of the file.
-        reads: The plans that give its rows, one for each store that the table's files are in.
+        plans: The plans that give its rows, one for each store that the table's files are in.
     """
 
     marker: bytes
     schema: pa.Schema
-    reads: Sequence[Spliced]
+    plans: Sequence[Spliced]
     table: Table
 
     @property
     def scans(self) -> Sequence[Scan]:
         """The scan that it reads; a scan of no file where the filters rule every row out."""
-        return [scan for read in self.reads for scan in read.scans] or [Scan(self.table, pa.array([], pa.int64()), [])]
+        return [scan for plan in self.plans for scan in plan.scans] or [Scan(self.table, pa.array([], pa.int64()), [])]
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ class Staged:
     @property
     def reads(self) -> Sequence[ScanReads]:
         """The scans of its stages, with the places of their objects."""
-        return [read for stage in self.stages for spliced in stage.reads for read in spliced.reads]
+        return [read for stage in self.stages for plan in stage.plans for read in plan.reads]
 
     @property
     def stores(self) -> frozenset[tuple[str, str]]:
         """The environments and URLs of the stores that the statement reads from."""
-        return frozenset(store for stage in self.stages for read in stage.reads for store in read.stores)
+        return frozenset(store for stage in self.stages for plan in stage.plans for store in plan.stores)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the encoded plans."""
-        return len(self.logical) + sum(len(read.plan) for stage in self.stages for read in stage.reads)
+        return len(self.logical) + sum(len(plan.plan) for stage in self.stages for plan in stage.plans)
 
     def frame(self, files: Sequence[Path], context: SessionContext) -> DataFrame:
         """Return the statement over staged files.
@@ -127,7 +127,7 @@ def stage(
         context: The session that it was planned in.
         tables: The tables that the statement can name.
         breadth: How wide a scan is.
-        policy: Which scans read local copies of their objects; None for none.
+        policy: Which objects are read from local copies; None for none.
         avoid: The tables of which no large object is read.
 
     Raises:
@@ -190,8 +190,8 @@ def _stage(
     for expr in filters:
         frame = frame.filter(expr)
     optimized = frame.optimized_logical_plan()
-    reads = [plan(optimized, tables=[part]) for part in _by_store(scan_table)]
-    return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), reads, scan_table.table)
+    plans = [plan(optimized, tables=[part]) for part in _by_store(scan_table)]
+    return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), plans, scan_table.table)
 
 
 def _columns(node: bytes, filters: Sequence[Expr], scan_table: ScannedTable) -> Sequence[str]:
