@@ -66,6 +66,8 @@ _TYPES = {
     500: "InternalServerError",
     503: "ServiceUnavailableException",
 }
+# The protocol has no 422, which is the status elsewhere of a table with an error.
+_DECLARED = {422: 400}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -302,7 +304,7 @@ def _answered(endpoint: Endpoint) -> Endpoint:
 def refusal(error: BaseException) -> Response:
     """Return the response for an error, or for the internal error that hides it from clients."""
     shown = for_clients(error)
-    status = shown.http_status
+    status = _DECLARED.get(shown.http_status, shown.http_status)
     kind = shown.kind if isinstance(shown, MissingError) else _TYPES.get(status, type(shown).__name__)
     return failed(status, kind, str(shown))
 
