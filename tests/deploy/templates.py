@@ -13,6 +13,7 @@ PSEUDO = {
     "AWS::Region": "us-east-2",
     "AWS::StackName": "dagfusion",
 }
+_NO_VALUE = object()
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -43,7 +44,7 @@ class Resolver:
     def __call__(self, value: Any) -> Any:
         """Return a value without intrinsic functions."""
         if isinstance(value, list):
-            return [self(item) for item in value]
+            return [found for item in value if (found := self(item)) is not _NO_VALUE]
         if not isinstance(value, Mapping):
             return value
         if len(value) == 1:
@@ -61,10 +62,20 @@ class Resolver:
                 self._sub(given, {}) if isinstance(given, str) else self._sub(given[0], self(given[1]))
             ),
             "Fn::ImportValue": lambda name: self._imports[self(name)],
+            "Fn::If": lambda path: self(path[1] if self._holds(self._document["Conditions"][path[0]]) else path[2]),
             "Fn::FindInMap": lambda path: self._document["Mappings"][path[0]][self(path[1])][self(path[2])],
         }
 
-    def _ref(self, name: str) -> str:
+    def _holds(self, condition: Mapping[str, Any]) -> bool:
+        [(function, argument)] = condition.items()
+        if function == "Fn::Not":
+            return not self._holds(argument[0])
+        assert function == "Fn::Equals", f"an unknown condition: {condition}"
+        return bool(self(argument[0]) == self(argument[1]))
+
+    def _ref(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return _NO_VALUE
         return str(self._known[name]) if name in self._known else f"ref-{name}"
 
     def _attribute(self, name: str, attribute: str) -> str:

@@ -138,8 +138,8 @@ def test_a_role_may_list_the_tables_only(policies: Policies, role: str, prefix: 
     assert allows(policies[role], "s3:ListBucket", ARN, context) is expected
 
 
-# What else a role lists: the query service its checkpoint, the vacuum and `dagfusion doctor` both folders.
-LISTED = {"PipelineRole": set[str](), "QueryRole": {"_catalog/"}, "MaintenanceRole": {"_catalog/", "_iceberg/"}}
+# What else a role lists: the query service its checkpoint and its Iceberg metadata, the vacuum and the doctor, too.
+LISTED = {role: {"_catalog/", "_iceberg/"} for role in ("QueryRole", "MaintenanceRole")}
 
 
 @pytest.mark.parametrize("role", ROLES)

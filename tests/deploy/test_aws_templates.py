@@ -25,6 +25,11 @@ TEMPLATES = ("storage-and-roles", "services", "monitoring")
 pytestmark = pytest.mark.usefixtures("heavy")
 SECRET_TYPE = "AWS::SecretsManager::Secret"  # a type of resources
 SECRET = re.compile(r"(?i)password|secret_access|token")
+# Other users of a machine see the arguments of a command.
+SECRET_ARGUMENT = re.compile(
+    r"--(?:(?:master-user-password|secret-string|secret-binary)[ =](?!file://)|from-literal\b)"
+)
+TEXTS = {".md", ".sh", ".yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +43,15 @@ def instance(root: Path) -> Mapping[str, Any]:
     return parsed
 
 
-def resolved(services: Mapping[str, Any]) -> Resolver:
+def resolved(services: Mapping[str, Any], **chosen: str) -> Resolver:
     roles = (f"{name}RoleArn" for name in ("Pipeline", "Query", "Maintenance", "Erasure"))
     exports = {f"storage-{name}": name for name in ("Prefix", *roles)}
     exports["storage-BucketName"] = "lake-uat"
-    return Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, exports)
+    return Resolver(services, {"Environment": "uat", "StorageStack": "storage", **chosen}, exports)
 
 
-def variables(services: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, str]:
-    return {entry["Name"]: entry["Value"] for entry in resolved(services)(container["Environment"])}
+def variables(services: Mapping[str, Any], container: Mapping[str, Any], **chosen: str) -> dict[str, str]:
+    return {entry["Name"]: entry["Value"] for entry in resolved(services, **chosen)(container["Environment"])}
 
 
 def secrets(container: Mapping[str, Any]) -> set[str]:
@@ -90,10 +95,28 @@ def test_no_container_leaves_a_core_file(services: Mapping[str, Any]) -> None:
 
 
 def test_no_command_of_the_documents_has_a_password_in_its_arguments(root: Path) -> None:
-    given = re.compile(r"--(?:master-user-password|secret-string|secret-binary)[ =](?!file://)")
-    texts = {path.name: path.read_text() for path in (root / "docs").rglob("*.md")}
+    paths = [root / "README.md", *(one for top in ("docs", "deploy", "packages") for one in (root / top).rglob("*"))]
+    texts = {
+        path: path.read_text() for path in sorted(paths) if path.suffix in TEXTS and "node_modules" not in path.parts
+    }
+    assert {path.suffix for path in texts} == TEXTS
     assert any("--secret-string file://" in text for text in texts.values())
-    assert [name for name, text in texts.items() if given.search(text)] == []
+    assert [str(path) for path, text in texts.items() if SECRET_ARGUMENT.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "is_refused"),
+    [
+        ("kubectl create secret generic one --from-literal=key=value", True),
+        ("kubectl create secret generic one --from-literal key=value", True),
+        ("kubectl create secret generic one --from-file key=key.txt", False),
+        ("aws secretsmanager put-secret-value --secret-string '{}'", True),
+        ("aws secretsmanager put-secret-value --secret-string file://secret.json", False),
+        ("aws rds modify-db-instance --master-user-password=secret", True),
+    ],
+)
+def test_a_secret_among_arguments_is_found(command: str, *, is_refused: bool) -> None:
+    assert bool(SECRET_ARGUMENT.search(command)) is is_refused
 
 
 def test_what_a_service_reads_is_created_before_it(services: Mapping[str, Any]) -> None:
@@ -188,6 +211,25 @@ def test_the_query_service_accepts_its_variables(services: Mapping[str, Any], tm
     [idle] = [a["Value"] for a in balancer["LoadBalancerAttributes"] if a["Key"].startswith("idle_timeout")]
     assert float(idle) > config.service.query_timeout_s
     assert container["StopTimeout"] > config.service.cancel_grace_s
+
+
+def test_the_query_service_sends_traces_and_verifies_the_database_on_demand(services: Mapping[str, Any]) -> None:
+    [container] = [c for task, c in containers(services) if task == "QueryTask"]
+    collector, bundle = "http://collector.internal:4318", "/etc/rds.pem"
+    cases: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({"TracesEndpoint": collector}, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector}),
+        ({"DatabaseAuthorities": bundle}, {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": bundle}),
+    ]
+    without = variables(services, container)
+    for chosen, added in cases:
+        assert variables(services, container, **chosen) == {**without, **added}
+        assert not added.keys() & without.keys()
+        [(name, value)] = chosen.items()
+        pattern = services["Parameters"][name]["AllowedPattern"]
+        assert re.fullmatch(pattern, value)
+        assert re.fullmatch(pattern, "")
+        assert not re.fullmatch(pattern, "user:secret@host")
+    assert not re.fullmatch(services["Parameters"]["TracesEndpoint"]["AllowedPattern"], "http://user:secret@collector")
 
 
 def test_the_load_balancer_asks_for_health_where_the_service_tells(services: Mapping[str, Any]) -> None:

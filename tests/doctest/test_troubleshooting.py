@@ -20,6 +20,10 @@ TELLING_LETTERS = 8  # fewer could match anything
 CAUSE_AND_FIX = re.compile(r"\bCause: .*\bFix: |\| Cause \| Fix \|", re.DOTALL)
 LEAST_WORDS = 15  # of a cause and a fix
 LEAST_NEW_WORDS = 15  # of them, that the messages do not have
+ROWS = " | Cause | Fix |\n|---|---|---|\n"  # the head of a table of causes and fixes, after its first cell
+TABLE = re.compile(rf"^\|[^|\n]*{re.escape(ROWS)}((?:\|.*\n)+)", re.MULTILINE)
+CELL = re.compile(r"(?<!\\)\|")
+LEAST_NEW_WORDS_OF_ROW = 5
 AREA = "##"  # the level of the headings that have the errors of one area below them
 HEADING = re.compile(r"^(#{2,6}) +(.+)$", re.MULTILINE)
 
@@ -59,6 +63,38 @@ def test_a_cause_and_a_fix_say_more_than_the_messages(document: str) -> None:
     texts = [(title, BLOCK.sub("", text), " ".join(BLOCK.findall(text))) for title, text in sections(document)]
     new = [(title, words(prose) - words(messages)) for title, prose, messages in texts]
     assert [(title, sorted(found)) for title, found in new if len(found) < LEAST_NEW_WORDS] == []
+
+
+def test_each_row_of_causes_and_fixes_says_more_than_its_message(document: str) -> None:
+    found = list(rows(document))
+    assert len(found) > 20
+    assert {"ParameterError", "ResourceNotFoundException"} <= {
+        word for row in found for word in re.findall(r"\w+", row[0])
+    }
+    for message, cause, fix in found:
+        assert cause
+        assert fix
+        assert len(words(f"{cause} {fix}") - words(message)) >= LEAST_NEW_WORDS_OF_ROW, message
+
+
+@pytest.mark.parametrize(
+    "row", ["| `a b` | | fix it |", "| `a b` | because of this | |", "| `one two three` | three | two one |"]
+)
+def test_an_empty_row_is_found(document: str, row: str) -> None:
+    """So that the test above can fail."""
+    damaged = document.replace(ROWS, f"{ROWS}{row}\n", 1)
+    assert len(list(rows(damaged))) == len(list(rows(document))) + 1
+    with pytest.raises(AssertionError):
+        test_each_row_of_causes_and_fixes_says_more_than_its_message(damaged)
+
+
+def rows(document: str) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each row of the tables of causes and fixes: the message, the cause, the fix."""
+    for table in TABLE.findall(document):
+        for row in table.splitlines():
+            cells = tuple(cell.strip() for cell in CELL.split(row.strip().removeprefix("|").removesuffix("|")))
+            assert len(cells) == len(("message", "cause", "fix")), row
+            yield cells
 
 
 def sections(document: str) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """The pure checks: a healthy value has no fault, and each change of it has the fault of its name."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster
@@ -33,11 +35,14 @@ from dagfusion_query.doctor.checks import (
     check_schema_version,
     check_service,
     unknown_facts,
+    unreachable,
 )
+from dagfusion_query.errors import EventLogSchemaError
 from dagfusion_query.event_log.postgres_connection import DatabaseFacts
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 
+GUIDE = "docs/how-to/deployment.md"
 HEALTHY = BucketFacts(
     "lake",
     region="us-east-2",
@@ -94,6 +99,14 @@ def test_a_disabled_rule_is_none() -> None:
 def test_rights_that_reading_does_not_need(change: dict[str, Any]) -> None:
     assert names(check_rights(READER, "db")) == []
     assert names(check_rights(replace(READER, **change), "db")) == ["database_rights"]
+
+
+def test_the_advised_rights_are_those_of_the_guide(root: Path) -> None:
+    [guide] = re.findall(r"^GRANT SELECT ON (.+) TO dagfusion_reader;$", (root / GUIDE).read_text(), re.MULTILINE)
+    [fault] = check_rights(replace(READER, may_create=True), "db")
+    refused = unreachable(EventLogSchemaError("permission denied for table runs"), "db")
+    for step in (fault.next_step, refused.next_step):
+        assert re.findall(r"`grant select on (.+)`", step) == [guide]
 
 
 @given(st.none() | st.text())

@@ -20,6 +20,8 @@ _NAMED = 3  # items of a list in a text
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # The revision that this reader is tested with, and those before it, which differ in tables that it does not read.
 KNOWN_SCHEMAS = frozenset({"29b539ebc72a", "f495c27d5019", "7e2f3204cf8e", "6b7fb194ff9c", "16e3655b4d9b"})
+# What reading needs. `docs/how-to/deployment.md` has the same tables.
+GRANT = "grant select on event_logs, asset_keys, runs, run_tags, alembic_version"
 MOST_SKEW_S = 30.0
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
@@ -113,7 +115,7 @@ def _has_password(event_log: str | None) -> bool:
 def unreachable(error: EventLogError, where: str) -> Fault:
     """Return the fault of a database that cannot be read."""
     if isinstance(error, EventLogSchemaError):
-        step = "give the URL of Dagster's database, and grant its user SELECT on all tables"
+        step = f"give the URL of Dagster's database, and grant its user what it reads: `{GRANT}`"
         return Fault("database_not_dagster", where, str(error), step)
     step = "check that PostgreSQL runs, that the network lets this machine through, and the password"
     return Fault("database_unreachable", where, str(error), step)
@@ -133,7 +135,7 @@ def check_rights(facts: DatabaseFacts, where: str) -> Iterator[Fault]:
             "database_rights",
             where,
             f"the user {facts.user} has more rights than reading needs: {'; '.join(reasons)}",
-            "create a role with LOGIN and `grant select on all tables in schema public` only, and connect as that role",
+            f"create a role with LOGIN and `{GRANT}` only, and connect as that role",
         )
 
 
