@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.errors import RemoteEngineError
 from dagfusion_query.spark.spark_sql import SparkNames, check_whole, named_tables, spark_statement
 
 if TYPE_CHECKING:
+    from dagfusion_query.engine.engine import Prepared  # whose module loads DataFusion, which the service need not
     from dagfusion_query.spark.spark_connect import SparkStatement  # whose module loads grpc, which is optional
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Server(Protocol):
         """The id of the session."""
 
 
-def sent_tables(server: Server, sql: str, values: Values, prepared: Prepared) -> set[TableName]:
+def sent_tables(server: Server, sql: str, values: Values, prepared: "Prepared") -> set[TableName]:
     """Return the tables that a statement names, also through views.
 
     Args:
@@ -58,7 +58,7 @@ def sent_tables(server: Server, sql: str, values: Values, prepared: Prepared) ->
 
 
 def sent_statement(
-    server: Server, sql: str, values: Values, prepared: Prepared, pins: Mapping[TableName, str], *, operation: str
+    server: Server, sql: str, values: Values, prepared: "Prepared", pins: Mapping[TableName, str], *, operation: str
 ) -> "SparkStatement":
     """Return a planned statement over the pinned versions of its tables, which does not run yet.
 
@@ -99,7 +99,7 @@ def _statement(server: Server, operation: str, sql: str) -> "SparkStatement":
     return SparkStatement(SparkSession(server.url, server.session), operation, sql)
 
 
-def _columns(prepared: Prepared, names: Iterable[TableName]) -> Mapping[TableName, pa.Schema]:
+def _columns(prepared: "Prepared", names: Iterable[TableName]) -> Mapping[TableName, pa.Schema]:
     """Return the columns of tables that a statement reads."""
     tables = prepared.bound.snapshot.tables
     return {name: pa.schema([*tables[name].file_schema, *tables[name].partition_schema]) for name in names}
