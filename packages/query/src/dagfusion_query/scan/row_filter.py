@@ -7,6 +7,7 @@ partitions that pruning keeps. Only then is it put above a scan:
     FilterExec {input: DataSourceExec {projection: [partition columns, columns of the scan]}, projection}
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ from dagfusion_query.scan.prune import column_names
 from dagfusion_query.wire import children, fields, message, varint, with_children
 
 _FILE = "\x1ffile"  # the number of a file
+_MOST_COMPARISONS = 8
+_COMPARISONS = frozenset({"=", "!=", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"})
+_OF_VALUES = frozenset({"Between", "InList", "IsNotNull", "IsNull"})
+_OF_CONDITION = frozenset({"IsFalse", "IsNotFalse", "IsNotTrue", "IsNotUnknown", "IsTrue", "IsUnknown", "Not"})
+_VALUES = frozenset({"Column", "Literal"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,15 @@ class RowFilter:
         """
         changed = {FilterExecNode.INPUT: [scan], FilterExecNode.PROJECTION: [_every(count, len(self.columns))]}
         return message(PhysicalPlanNode.FILTER, with_children(self.node, changed))
+
+
+def is_for_rows(filters: Sequence[Expr]) -> bool:
+    """Return True if filters may be evaluated for each row: a few comparisons of columns with values.
+
+    Pruning evaluates a filter once for each partition. Another expression may be slow for rows. It may also fail for
+    some: which operands of AND and OR are evaluated for a row depends on the other rows of its batch.
+    """
+    return sum(map(_comparisons, filters)) <= _MOST_COMPARISONS
 
 
 def row_filter(
@@ -80,6 +95,18 @@ def row_filter(
     node = _filter_of(encoded, len(arrays))
     is_exact = pa.concat_arrays([pa.array([], pa.int64()), *left]).equals(read.files)
     return RowFilter(columns, node) if node is not None and is_exact else None
+
+
+def _comparisons(expr: Expr) -> float:
+    """Return the number of comparisons and negations in a condition; infinity if there is anything else."""
+    kind = expr.variant_name()
+    if kind in _VALUES:
+        return 1
+    operands = expr.rex_call_operands()
+    if kind in _OF_CONDITION or (kind == "BinaryExpr" and expr.rex_call_operator() in ("AND", "OR")):
+        return (kind in _OF_CONDITION) + sum(map(_comparisons, operands))
+    is_comparison = kind in _OF_VALUES or (kind == "BinaryExpr" and expr.rex_call_operator() in _COMPARISONS)
+    return 1 if is_comparison and all(operand.variant_name() in _VALUES for operand in operands) else math.inf
 
 
 def _every(count: int, first: int = 0) -> bytes:

@@ -17,7 +17,7 @@ from dagfusion_query.scan.large_objects import FOOTER_REQUESTS, LargeObjects, La
 from dagfusion_query.scan.left_out import Archive, LeftOut
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
-from dagfusion_query.scan.row_filter import RowFilter, row_filter
+from dagfusion_query.scan.row_filter import RowFilter, is_for_rows, row_filter
 
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
 FEW = 64  # files of a scan that are taken out of the catalog one by one
@@ -115,13 +115,14 @@ class ScannedTable:
         return replace(scan, large=read, row_filter=kept_rows)
 
     def _dropped(self, scan: "Scan") -> Flags | None:
-        """Return which files the scan's filters of partition columns drop; None if there are no such filters."""
+        """Return which files the scan's filters of partition columns drop; None if rows are not filtered by them."""
         decided = [applied for applied in scan.filters if applied.decided]
-        if scan.files is None or not decided:
+        exprs = [applied.expr for applied in decided]
+        if scan.files is None or not decided or not is_for_rows(exprs):
             return None
         kept = scan.files
         if len(decided) < len(scan.filters):
-            kept = self.pruner.prune([applied.expr for applied in decided], decided[0].relation).files
+            kept = self.pruner.prune(exprs, decided[0].relation).files
         dropped = np.ones(len(self.table.files), np.bool_)
         dropped[np.asarray(kept)] = False
         dropped[np.asarray(scan.files)] = False
@@ -185,7 +186,7 @@ class Scan:
         """Its parts: the scan itself, or a scan of the files that are left and one of the large objects."""
         if self.large is None:
             return [self] if self.count else []
-        rest = replace(self, files=self.large.rest, large=None)
+        rest = replace(self, files=self.large.rest, large=None, row_filter=None)
         large = Scan(self.large.table, None, self.filters, row_filter=self.row_filter, is_large=True)
         return [*rest.parts, large]
 
