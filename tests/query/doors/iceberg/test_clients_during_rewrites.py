@@ -1,0 +1,127 @@
+"""Clients that read while runs write the same partitions again: right rows; with stable names, or an error."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from dagfusion_pipeline import PartitionedS3ParquetIOManager
+from tests.pipeline.written import key_range
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake
+
+PLACES = ("a", "b", "c", "d")
+REWRITES = 2
+Rows = list[tuple[Any, ...]]
+Read = Callable[[], Rows]
+pytestmark = [
+    pytest.mark.usefixtures("heavy"),
+    pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning"),
+]
+
+
+@pytest.fixture(params=["per_run", "stable"])
+def naming(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def rewrite(lake: Lake, s3_fields: dict[str, Any], name: str, naming: str) -> Callable[[int], None]:
+    """Writes all partitions with n + 1 rows of the number n each, so that no two versions of an object are as long."""
+    options: dict[str, Any] = {**s3_fields, "prefix": "iceberg", "file_naming": naming}
+    manager = PartitionedS3ParquetIOManager(**options)
+    rows: list[int] = []
+
+    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*PLACES]), metadata={"partition_expr": "place"})
+    def made() -> pl.DataFrame:
+        count = len(PLACES) * (rows[-1] + 1)
+        texts = [str(number) * 7 for number in range(count)]
+        return pl.DataFrame({"place": PLACES * (rows[-1] + 1), "n": [rows[-1]] * count, "text": texts})
+
+    def rewrite(number: int) -> None:
+        rows.append(number)
+        lake.materialize(made, manager, tags=key_range(PLACES[0], PLACES[-1]))
+
+    return rewrite
+
+
+@contextmanager
+def planned(lake: Lake, table: str) -> Iterator[Mapping[str, Read]]:
+    """Let each client load the table; yield what reads the snapshot that it loaded."""
+    loaded, sql = lake.pyiceberg().load_table(table), f"SELECT place, n FROM lake.{table}"
+    frame = pl.scan_iceberg(loaded, snapshot_id=loaded.metadata.current_snapshot_id, storage_options=loaded.config)
+    with lake.duckdb() as duck:
+        duck.execute("BEGIN")
+        duck.execute(f"{sql} LIMIT 0")
+        yield {
+            "duckdb": lambda: duck.execute(sql).fetchall(),
+            "polars": lambda: frame.select("place", "n").collect().rows(),
+            "pyiceberg": lambda: [(row["place"], row["n"]) for row in loaded.scan().to_arrow().to_pylist()],
+        }
+
+
+def check(client: str, rows: Rows, naming: str) -> None:
+    """Each partition has all rows of one run; with the names of runs, of the same run or of the next one."""
+    counts = Counter(rows)
+    assert sorted(place for place, _ in counts) == [*PLACES], (client, counts)
+    assert all(count == n + 1 for (_, n), count in counts.items()), (client, counts)
+    numbers = {n for _, n in counts}
+    assert naming == "stable" or max(numbers) - min(numbers) <= 1, (client, counts)
+
+
+def test_a_reader_that_loaded_the_table_before(
+    lake: Lake, rewrite: Callable[[int], None], name: str, naming: str
+) -> None:
+    rewrite(1)
+    failed = set[str]()
+    with planned(lake, f"uat_default.{name}") as reads:
+        rewrite(2)
+        for client, read in reads.items():
+            if naming == "per_run":
+                assert sorted(read()) == sorted((place, 1) for place in PLACES * 2), client
+                continue
+            try:
+                rows = read()
+            except Exception:  # noqa: BLE001  # each client has errors of its own
+                failed.add(client)
+            else:
+                check(client, rows, naming)
+        assert ("duckdb" in failed) == (naming == "stable"), "it knows the sizes of the objects"
+    with planned(lake, f"uat_default.{name}") as reads:
+        for client, read in reads.items():
+            assert sorted(read()) == sorted((place, 2) for place in PLACES * 3), client
+
+
+def test_reads_while_runs_write(lake: Lake, rewrite: Callable[[int], None], name: str, naming: str) -> None:
+    rewrite(0)
+    ended = threading.Event()
+
+    def write() -> None:
+        try:
+            for number in range(1, REWRITES + 1):
+                rewrite(number)
+        finally:
+            ended.set()
+
+    thread, outcomes = threading.Thread(target=write), Counter[str]()
+    thread.start()
+    while not ended.is_set():
+        with planned(lake, f"uat_default.{name}") as reads:
+            for client, read in reads.items():
+                try:
+                    rows = read()
+                except Exception:
+                    if naming == "per_run":
+                        raise
+                else:
+                    check(client, rows, naming)
+                    outcomes[client] += 1
+    thread.join(PATIENCE_S)
+    assert naming == "stable" or all(outcomes[client] for client in reads), outcomes
+    with planned(lake, f"uat_default.{name}") as reads:
+        for client, read in reads.items():
+            assert {n for _, n in read()} == {REWRITES}, client
