@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
@@ -36,24 +36,24 @@ MOMENT = dt.datetime(2024, 1, 5, 1, 2, 3, tzinfo=dt.UTC)
 # ---- rows
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        f"SELECT id, name, state FROM {TABLE} ORDER BY id",
-        f"SELECT state, count(*) AS n, sum(id) AS ids, min(name) AS first FROM {TABLE} GROUP BY state ORDER BY state",
-        f"SELECT id FROM {TABLE} WHERE state = 'NY' AND name IS NULL AND id < 1005 ORDER BY id",
-        f"SELECT a.id, b.name FROM {TABLE} a JOIN {OTHER} b USING (id) WHERE a.id < 3 ORDER BY a.id",
-        f"SELECT count(*) FROM {TABLE}",
-        "SELECT value FROM generate_series(1, 100000) ORDER BY value",
-        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) SELECT n FROM t ORDER BY n",
-        f"SELECT id, name FROM {TABLE} WHERE id < 0",
-        f"SELECT * FROM {TABLE} LIMIT 0",
-        "SELECT 1 AS a WHERE false",
-        "VALUES (1, 'x'), (2, NULL)",
-        f"DESCRIBE {TABLE}",
-        "EXPLAIN SELECT 1 AS a",
-    ],
-)
+STATEMENTS = [
+    f"SELECT id, name, state FROM {TABLE} ORDER BY id",
+    f"SELECT state, count(*) AS n, sum(id) AS ids, min(name) AS first FROM {TABLE} GROUP BY state ORDER BY state",
+    f"SELECT id FROM {TABLE} WHERE state = 'NY' AND name IS NULL AND id < 1005 ORDER BY id",
+    f"SELECT a.id, b.name FROM {TABLE} a JOIN {OTHER} b USING (id) WHERE a.id < 3 ORDER BY a.id",
+    f"SELECT count(*) FROM {TABLE}",
+    "SELECT value FROM generate_series(1, 100000) ORDER BY value",
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) SELECT n FROM t ORDER BY n",
+    f"SELECT id, name FROM {TABLE} WHERE id < 0",
+    f"SELECT * FROM {TABLE} LIMIT 0",
+    "SELECT 1 AS a WHERE false",
+    "VALUES (1, 'x'), (2, NULL)",
+    f"DESCRIBE {TABLE}",
+    "EXPLAIN SELECT 1 AS a",
+]
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
 def test_rows_and_columns_are_those_of_the_embedded_engine(door: Door, doors: Doors, sql: str) -> None:
     expected = doors.open("embedded").table(sql)
 
@@ -134,35 +134,35 @@ def test_each_environment_has_its_tables(doors: Doors, door: Door, dagster_home:
 # ---- errors
 
 
-@pytest.mark.parametrize(
-    ("sql", "error", "said"),
-    [
-        ("SELEC 1", SqlSyntaxError, ({"line": 1, "column": 1}, "Expected: an SQL statement, found: SELEC")),
-        ("SELECT 1\nFROM a b c", SqlSyntaxError, ({"line": 2, "column": 10}, "Expected: end of statement, found: c")),
-        (
-            "SELECT *\nFROM local_silver_taxid.orgs",
-            UnknownTableError,
-            ({"line": 2, "column": 6}, "there is no table local_silver_taxid.orgs: did you mean"),
-        ),
-        ("SELECT * FROM dev.orders", UnknownTableError, ({"line": 1, "column": 15}, "there is no table dev.orders")),
-        ("SELECT * FROM '/etc/passwd'", UnknownTableError, (None, "there is no table /etc/passwd")),
-        (f"SELECT nope FROM {TABLE}", PlanError, ({"line": 1, "column": 8}, "No field named nope. Did you mean")),
-        ("SELECT frob(1)", PlanError, (None, "Invalid function 'frob'")),
-        ("SELECT 'a'::int", PlanError, (None, "Cannot cast string 'a' to value of Int32 type")),
-        ("SELECT $1", PlanError, (None, "Placeholder '$1' was not provided a value")),
-        ("SELECT 1; SELECT 2", PlanError, ({}, "one statement at a time: the text has none, or more than one")),
-        (" \n", PlanError, ({}, "one statement at a time: the text has none, or more than one")),
-        ("/* nothing */", PlanError, ({}, "one statement at a time: the text has none, or more than one")),
-        (f"DROP TABLE {TABLE}", ReadOnlyError, ({}, "only queries can be run here, and this statement is DropTable")),
-        (f"INSERT INTO {TABLE} VALUES (1, 'a', 'CA')", ReadOnlyError, ({}, "only queries can be run here")),
-        ("COPY (SELECT 1) TO '/tmp/x.csv'", ReadOnlyError, ({}, "only queries can be run here")),
-        ("EXPLAIN DROP TABLE x", ReadOnlyError, ({}, "only queries can be run here")),
-        ("SET datafusion.execution.batch_size = 1", ReadOnlyError, ({}, "only queries can be run here")),
-        ("SELECT 1 / 0", ExecutionError, ({}, "Divide by zero")),
-        (f"SELECT 1 / (id - id) FROM {TABLE}", ExecutionError, ({}, "Divide by zero")),
-        ("SELECT 1 / (90000 - value) FROM generate_series(1, 100000)", ExecutionError, ({}, "Divide by zero")),
-    ],
-)
+ERRORS: Sequence[tuple[str, type[QueryError], tuple[Mapping[str, int] | None, str]]] = [
+    ("SELEC 1", SqlSyntaxError, ({"line": 1, "column": 1}, "Expected: an SQL statement, found: SELEC")),
+    ("SELECT 1\nFROM a b c", SqlSyntaxError, ({"line": 2, "column": 10}, "Expected: end of statement, found: c")),
+    (
+        "SELECT *\nFROM local_silver_taxid.orgs",
+        UnknownTableError,
+        ({"line": 2, "column": 6}, "there is no table local_silver_taxid.orgs: did you mean"),
+    ),
+    ("SELECT * FROM dev.orders", UnknownTableError, ({"line": 1, "column": 15}, "there is no table dev.orders")),
+    ("SELECT * FROM '/etc/passwd'", UnknownTableError, (None, "there is no table /etc/passwd")),
+    (f"SELECT nope FROM {TABLE}", PlanError, ({"line": 1, "column": 8}, "No field named nope. Did you mean")),
+    ("SELECT frob(1)", PlanError, (None, "Invalid function 'frob'")),
+    ("SELECT 'a'::int", PlanError, (None, "Cannot cast string 'a' to value of Int32 type")),
+    ("SELECT $1", PlanError, (None, "Placeholder '$1' was not provided a value")),
+    ("SELECT 1; SELECT 2", PlanError, ({}, "one statement at a time: the text has none, or more than one")),
+    (" \n", PlanError, ({}, "one statement at a time: the text has none, or more than one")),
+    ("/* nothing */", PlanError, ({}, "one statement at a time: the text has none, or more than one")),
+    (f"DROP TABLE {TABLE}", ReadOnlyError, ({}, "only queries can be run here, and this statement is DropTable")),
+    (f"INSERT INTO {TABLE} VALUES (1, 'a', 'CA')", ReadOnlyError, ({}, "only queries can be run here")),
+    ("COPY (SELECT 1) TO '/tmp/x.csv'", ReadOnlyError, ({}, "only queries can be run here")),
+    ("EXPLAIN DROP TABLE x", ReadOnlyError, ({}, "only queries can be run here")),
+    ("SET datafusion.execution.batch_size = 1", ReadOnlyError, ({}, "only queries can be run here")),
+    ("SELECT 1 / 0", ExecutionError, ({}, "Divide by zero")),
+    (f"SELECT 1 / (id - id) FROM {TABLE}", ExecutionError, ({}, "Divide by zero")),
+    ("SELECT 1 / (90000 - value) FROM generate_series(1, 100000)", ExecutionError, ({}, "Divide by zero")),
+]
+
+
+@pytest.mark.parametrize(("sql", "error", "said"), ERRORS)
 def test_errors_are_those_of_the_embedded_engine(
     doors: Doors, door: Door, sql: str, error: type[QueryError], said: tuple[Mapping[str, int] | None, str]
 ) -> None:

@@ -20,6 +20,7 @@ from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
+from tests.query.doors.conftest import STATES
 from tests.query.server.process import Server, served
 from tests.query.spark import past, spark_runtime, tpch
 from tests.query.spark.sail import Cluster, free_port, running
@@ -35,6 +36,7 @@ PREFIX = "spark"
 HOSTILE = ("a/b", "50%", "x=1", "'quoted\"", "a\\b", "${env:HOME", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 PARTITIONED_BY = {"lineitem": "l_returnflag", "orders": "o_orderstatus", "customer": "c_mktsegment"}
 AUTO_BYTES = 200_000
+LIMIT_ROWS = 100_000
 GRANT = "uat_default.places"
 VIEW = View(
     f"SELECT place, sum(n) AS total FROM {GRANT} GROUP BY place",
@@ -88,6 +90,7 @@ def spark_lake(
         "DAGFUSION_ICEBERG_METADATA": f"s3://{s3_fields['bucket']}/{PREFIX}/_iceberg",
         "DAGFUSION_SPARK_REMOTE": f"sc://127.0.0.1:{port}",
         "DAGFUSION_SPARK_AUTO_BYTES": str(AUTO_BYTES),
+        "DAGFUSION_RESULT_LIMIT_ROWS": str(LIMIT_ROWS),
     }
     with served(folder, variables=variables) as server:
         catalog = {"name": "lake", "uri": f"{server.url}/iceberg"}
@@ -112,6 +115,9 @@ def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:
         places = places.with_columns(text=pl.when(pl.col("n") % 3 == 0).then(None).otherwise(pl.lit("it's \\ 5€")))
         writer.materialize("places", places, "place")
         writer.materialize("odd", ROWS, "part")
+        ids = range(1000 * len(STATES))  # the rows of the lake of tests/query/doors
+        names, states = ([f"n{n}" if n % 2 else None for n in ids], [STATES[n // 1000] for n in ids])
+        writer.materialize("orgs", pl.DataFrame({"id": ids, "name": names, "state": states}), "state")
         for number, place in enumerate(["x", None]):
             record = {"dagfusion/file": dg.MetadataValue.json(_written(s3, f"nulls-{number}", place))}
             instance.report_runless_asset_event(dg.AssetMaterialization("nulls", partition=str(place), metadata=record))

@@ -5,8 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from dagfusion_query import Connection, connect
@@ -17,11 +19,14 @@ from dagfusion_query.errors import (
     RemoteEngineError,
     RemovedObjectError,
     ReplacedObjectError,
+    ResultTooLargeError,
     UnknownTableError,
 )
+from tests.query.doors.doors import CommandLine
+from tests.query.doors.test_behaviour import ERRORS, OTHER, STATEMENTS, TABLE
 from tests.query.spark import tpch
 from tests.query.spark.answers import key, rows, same
-from tests.query.spark.conftest import HOSTILE, SparkLake
+from tests.query.spark.conftest import HOSTILE, LIMIT_ROWS, SparkLake
 from tests.query.spark.sail import Cluster
 from tests.query.spark.statements import over_table, statements
 
@@ -50,12 +55,82 @@ SAME = (
     "SELECT 1 AS one, CAST(NULL AS VARCHAR) AS nothing",
     "SELECT n FROM uat_default.places WHERE false",
 )
+ORGS = "uat_default.orgs"
+# What this engine refuses of the doors' statements by design: the first four are not sent, the others Sail refuses.
+REFUSED = {
+    " USING ": EngineChoiceError,
+    "generate_series": EngineChoiceError,
+    "DESCRIBE": EngineChoiceError,
+    "SELECT 1 / ": EngineChoiceError,
+    "WITH RECURSIVE": RemoteEngineError,
+    "VALUES (1, 'x')": RemoteEngineError,  # its names of the columns are others
+}
 
 
 @pytest.fixture(scope="module")
 def connection(spark_lake: SparkLake) -> Iterator[Connection]:
     with connect(spark_lake.server.url) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def command(spark_lake: SparkLake, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    variables = {"DAGFUSION_URL": spark_lake.server.url, "DAGFUSION_TOKEN": ""}
+    return CommandLine(tmp_path_factory.mktemp("command"), variables)
+
+
+def over_lake(sql: str) -> tuple[str, type[QueryError] | None]:
+    """Return a statement of the doors' suite over the table here, and how this engine refuses it if it does."""
+    kind = next((kind for text, kind in REFUSED.items() if text in sql), None)
+    return sql.replace(TABLE, ORGS).replace(OTHER, ORGS), kind
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_statements_of_the_doors(connection: Connection, command: CommandLine, sql: str) -> None:
+    sql, refused = over_lake(sql)
+    done = command.run("sql", sql, "--engine=spark", "--format=arrow")
+    if refused is not None:
+        with pytest.raises(refused):
+            connection.sql(sql, engine="spark").to_arrow()
+        assert (done.code, "engine" in done.err) == (1, True)
+        return
+    here, there = (connection.sql(sql, engine=engine) for engine in ("local", "spark"))
+    expected, found = here.to_arrow(), there.to_arrow()
+    assert found.schema == expected.schema
+    assert found.equals(expected)
+    assert pa.ipc.open_stream(done.out).read_all().equals(expected)
+    assert there.stats.rows == here.stats.rows
+    if "LIMIT" not in sql:  # a worker opens no file for it
+        assert (there.stats.files_total, there.stats.files_read) == (here.stats.files_total, here.stats.files_read)
+
+
+@pytest.mark.parametrize("sql", [sql for sql, _, _ in ERRORS])
+def test_errors_of_the_doors(connection: Connection, command: CommandLine, sql: str) -> None:
+    sql, refused = over_lake(sql)
+    errors = []
+    for engine in ("local", "spark"):
+        with pytest.raises(QueryError) as raised:
+            connection.sql(sql, engine=engine).to_arrow()
+        errors.append(raised.value)
+    done = command.run("sql", sql, "--engine=spark")
+    assert (done.code, done.err) == (1, f"error: {errors[1]}\n")
+    if refused is not None:
+        assert isinstance(errors[1], refused)
+    else:
+        assert len({(type(error), str(error), str(error.details())) for error in errors}) == 1
+
+
+def test_limits_and_grants_of_the_doors(
+    spark_lake: SparkLake, connection: Connection, command: CommandLine, tmp_path: Path
+) -> None:
+    sql = f"SELECT a.id FROM {ORGS} a JOIN {ORGS} b ON a.state = b.state"
+    with pytest.raises(ResultTooLargeError, match=f"more than {LIMIT_ROWS:,} rows") as raised:
+        connection.sql(sql, engine="spark").to_arrow()
+    assert str(raised.value) in command.run("sql", sql, "--engine=spark", "--format=csv").err
+    granted = CommandLine(tmp_path, {"DAGFUSION_URL": spark_lake.server.url, "DAGFUSION_TOKEN": spark_lake.token})
+    count = f"SELECT count(*) AS n FROM {PLACES}"
+    assert granted.run("sql", count, "--engine=spark", "--format=csv").out == b"n\r\n20\r\n"
+    assert "there is no table" in granted.run("sql", f"SELECT id FROM {ORGS}", "--engine=spark").err
 
 
 @pytest.mark.parametrize("number", range(1, 23))
