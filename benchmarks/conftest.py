@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,10 +123,18 @@ class Clock:
         answer = function()
         once_s = time.perf_counter() - started
         assert is_right(answer)
-        self._benchmark.group = f"{info['kind']} {info.get('query', '')}".strip()
-        self._benchmark.extra_info.update(info)
+        self._describe(info)
         rounds = 1 if once_s > self._budget_s else max(2, min(50, int(self._budget_s / once_s)))
         self._benchmark.pedantic(function, rounds=rounds, iterations=1)
+
+    def time_once(self, function: Callable[[], T], is_right: Callable[[T], bool], **info: object) -> None:
+        """Time one run of a function, and check its answer: for what takes long and is warm already."""
+        self._describe(info)
+        assert is_right(self._benchmark.pedantic(function, rounds=1, iterations=1))
+
+    def _describe(self, info: Mapping[str, object]) -> None:
+        self._benchmark.group = f"{info['kind']} {info.get('query', '')}".strip()
+        self._benchmark.extra_info.update(info)
 
 
 @pytest.fixture

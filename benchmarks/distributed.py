@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from benchmarks.report import seconds, table
 from benchmarks.service import in_turns
+from benchmarks.tables import seconds, table
 from dagfusion_query import Connection, connect
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.errors import RemoteEngineError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent
-MODULES = ("duckdb_extension_ducklake", "duckdb_extension_httpfs", "matplotlib")
+MODULES = ("duckdb_extension_ducklake", "duckdb_extension_httpfs", "fastavro", "matplotlib")
 DAYS = 30
 
 

@@ -5,13 +5,15 @@ python -m benchmarks.report benchmarks/report/benchmark.json      writes report.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.engines.dagfusion import CONSOLIDATED_ENGINE, ENGINE, NOTHING_KEPT
 from benchmarks.engines.registry import ENGINES
+from benchmarks.iceberg_section import through_iceberg
+from benchmarks.tables import seconds, table
 from benchmarks.wire import GET, HEAD, LIST, RANGED_GET
 from benchmarks.workload import QUERIES
 
@@ -58,28 +60,14 @@ def markdown(run: Run) -> str:
         ("Planning against the number of partitions", _planning(run)),
         ("A million partitions", _million(run)),
         ("The query service", _service(run)),
+        (
+            "Through the Iceberg catalog",
+            through_iceberg(run.times.get("iceberg", {}), run.times.get("warm", {}), run.findings),
+        ),
         ("How each engine is set up", _setups(run)),
     ]
     body = [f"## {title}\n\n{text}" for title, text in sections[1:] if text]
     return "\n\n".join([f"# {sections[0][0]}\n\n{sections[0][1]}", *body]).rstrip() + "\n"
-
-
-def seconds(value: float | None) -> str:
-    """Write a time with two digits that count: `4.8 ms`, `1.2 s`.
-
-    >>> seconds(0.00479), seconds(0.0479), seconds(1.24), seconds(None)
-    ('4.8 ms', '48 ms', '1.2 s', '')
-    """
-    if value is None:
-        return ""
-    scaled, unit = (value * 1000, "ms") if value < 0.9995 else (value, "s")
-    return f"{scaled:.1f} {unit}" if scaled < 9.95 else f"{scaled:.0f} {unit}"
-
-
-def table(header: Sequence[str], body: Iterable[Sequence[object]]) -> str:
-    """Write a Markdown table; columns after the first are aligned to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _conditions(run: Run) -> str:

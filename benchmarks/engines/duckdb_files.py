@@ -28,7 +28,7 @@ class Files:
     """
 
     def __init__(self, place: Place, settings: Sequence[str] = ()) -> None:
-        self._connection = _connect(place, "httpfs")
+        self._connection = connect(place, "httpfs")
         for setting in settings:
             self._connection.execute(f"SET {setting}")
         self._connection.execute(f"CREATE VIEW organizations AS FROM {_read(place)}")
@@ -44,7 +44,7 @@ class Lake:
     """A connection to a DuckLake; `register` has put the objects into its catalog before."""
 
     def __init__(self, place: Place) -> None:
-        self._connection = _connect(place, "httpfs", "postgres_scanner", "ducklake")
+        self._connection = connect(place, "httpfs", "postgres_scanner", "ducklake")
         _attach(self._connection, place)
 
     def run(self, query: Query) -> pa.Table:
@@ -62,7 +62,7 @@ def register(place: Place, partitions: int) -> None:
         name = sql.Identifier(_LAKE_DATABASE)
         server.execute(sql.SQL("drop database if exists {}").format(name))
         server.execute(sql.SQL("create database {}").format(name))
-    with _connect(place, "httpfs", "postgres_scanner", "ducklake") as connection:
+    with connect(place, "httpfs", "postgres_scanner", "ducklake") as connection:
         _attach(connection, place)
         connection.execute(f"CREATE TABLE lake.organizations AS FROM {_read(place)} LIMIT 0")
         connection.execute("ALTER TABLE lake.organizations SET PARTITIONED BY (state, date)")
@@ -87,7 +87,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, place: Place) -> None:
     connection.execute(f"ATTACH 'ducklake:postgres:{catalog}' AS lake (DATA_PATH 's3://{place.bucket}/ducklake/')")
 
 
-def _connect(place: Place, *extensions: str) -> duckdb.DuckDBPyConnection:
+def connect(place: Place, *extensions: str) -> duckdb.DuckDBPyConnection:
+    """Open a connection with extensions, which may read the bucket."""
     connection = duckdb.connect()
     for name in extensions:
         connection.execute(f"LOAD '{_extension(name)}'")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, tables
 
 CLAIM = {
     "files_read": 1,
@@ -173,7 +173,7 @@ def test_a_part_of_the_benchmarks_has_a_report_too(kind: str | None) -> None:
     [(0.00012, "0.1 ms"), (0.0094, "9.4 ms"), (0.00996, "10 ms"), (0.99, "990 ms"), (0.9999, "1.0 s"), (61.4, "61 s")],
 )
 def test_times_have_two_digits(value: float, text: str) -> None:
-    assert report.seconds(value) == text
+    assert tables.seconds(value) == text
 
 
 @pytest.mark.usefixtures("processes")  # matplotlib lists the fonts once

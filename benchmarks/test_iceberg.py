@@ -1,0 +1,85 @@
+"""Clients of the service's Iceberg catalog, and what the catalog takes to write its metadata."""
+
+import contextlib
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog.rest import RestCatalog
+
+from benchmarks import iceberg_catalog, service
+from benchmarks.conftest import Clock, Findings
+from benchmarks.dataset import TABLE, Dataset
+from benchmarks.engines.iceberg import CLIENTS, Client
+from benchmarks.engines.protocol import Session
+from benchmarks.iceberg_catalog import Catalog
+from benchmarks.workload import FULL_SCAN, Query, Row, point, rows
+
+ROUNDS = 20
+# Polars says that it plans with PyIceberg.
+pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+
+
+@pytest.fixture(scope="module")
+def catalog(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+    with iceberg_catalog.serving(data, tmp_path_factory.mktemp("iceberg")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(request: pytest.FixtureRequest) -> Client:
+    chosen: Client = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def session(client: Client, catalog: Catalog, data: Dataset) -> Iterator[Session]:
+    with contextlib.closing(client.open(data.place, catalog.url)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("client", "query"),
+    [pytest.param(client, query, id=f"{client.name}-{query.name}") for client in CLIENTS for query in client.queries],
+    indirect=["client"],
+)
+def test_clients(session: Session, client: Client, query: Query, answers: dict[str, list[Row]], clock: Clock) -> None:
+    time = clock.time_once if query is FULL_SCAN else clock.time
+    time(
+        lambda: session.run(query),
+        lambda answer: rows(answer) == answers[query.name],
+        kind="iceberg",
+        engine=client.name,
+        query=query.name,
+    )
+
+
+def test_writers_of_manifests(data: Dataset, catalog: Catalog, findings: Findings, tmp_path: Path) -> None:
+    with contextlib.closing(RestCatalog("lake", uri=catalog.url, auth={"type": "noop"})) as client:  # type: ignore[arg-type]
+        writers = iceberg_catalog.writers(data, client.load_table(TABLE), tmp_path)
+        written = {name: iceberg_catalog.paths(write()) for name, write in writers.items()}
+        assert {name: len(paths) for name, paths in written.items()} == dict.fromkeys(writers, data.partitions)
+        assert written["fastavro"] == written["PyIceberg"] == written["DagFusion"]
+        findings["iceberg_entries"] = data.partitions
+        findings["iceberg_writers_s"] = service.in_turns(writers, 3)
+
+
+def test_requests_for_the_table_and_a_new_partition(data: Dataset, catalog: Catalog, findings: Findings) -> None:
+    """The last one: it changes the table."""
+    unchanged = [catalog.load() for _ in range(ROUNDS)]
+    [before] = {place for _, place in unchanged}
+    new = point(*data.missing_partition())
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(contextlib.closing(one.open(data.place, catalog.url))) for one in CLIENTS]
+        assert [len(session.run(new)) for session in sessions] == [0] * len(CLIENTS)
+        stack.enter_context(data.one_more_partition())
+        took, after = catalog.load()
+        while after == before:
+            took, after = catalog.load()
+        assert all(len(session.run(new)) for session in sessions)
+    findings["iceberg_load_table_s"] = {
+        f"first, {data.partitions:,} partitions": catalog.first_s,
+        "unchanged": statistics.median(took for took, _ in unchanged),
+        "after a new partition": took,
+    }
