@@ -92,7 +92,7 @@ IMAGES = {
     "Dockerfile": {
         "./packages/contract",
         "./packages/pipeline",
-        "./packages/query",
+        '"./packages/query[cli]"',
         "./packages/reference",
         "dagster-aws",
         "dagster-postgres",

@@ -95,6 +95,11 @@ def test_a_container_runs_as_an_ordinary_user_who_cannot_change_its_image(compos
     assert int(capabilities.split()[1], 16) == 0
 
 
+@pytest.mark.parametrize("command", ["consolidate", "erase", "repair", "wipe"])
+def test_the_image_of_runs_has_the_commands_that_change_tables(composed: Project, command: str) -> None:
+    assert f"dagfusion {command}" in composed.compose("exec", "-T", "code-location", "dagfusion", command, "--help")
+
+
 def test_the_image_of_the_service_has_no_dagster(composed: Project) -> None:
     script = "import importlib.util as u; print([n for n in ('dagster', 'polars', 'pandas') if u.find_spec(n)])"
     assert composed.compose("exec", "-T", "query", "python", "-c", script).strip() == "[]"

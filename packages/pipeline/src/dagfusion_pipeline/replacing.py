@@ -73,9 +73,9 @@ def found_objects(store: ObjectStore, keys: Sequence[str], concurrency: int) -> 
     def look(key: str) -> StoredObject | None:
         try:
             found = obstore.head(store.client, key)
-        except FileNotFoundError:  # or the bucket is: the answer to HEAD does not say which
-            return None
         except (BaseError, OSError) as error:
+            if store.is_missing(key, error):  # or the bucket is: the answer to HEAD does not say which
+                return None
             raise store.failed("look at", key, error) from error
         return StoredObject(key, found["size"], found["e_tag"], found["last_modified"])
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import obstore
 import pyarrow as pa
-from obstore.exceptions import BaseError, PreconditionError
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
 from dagfusion_contract.environments import check_store
@@ -126,11 +126,9 @@ class ObjectStore:
         try:
             result = await obstore.get_async(self.client, key)
             return await result.bytes_async()
-        except FileNotFoundError as error:
-            if is_without_bucket(error):
-                raise self.failed("read", key, error) from error
-            return None
         except (BaseError, OSError) as error:
+            if await asyncio.to_thread(self.is_missing, key, error):
+                return None
             raise self.failed("read", key, error) from error
 
     def read_versions(self, versions: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
@@ -157,11 +155,11 @@ class ObjectStore:
             if answer.meta["e_tag"] != version.etag or answer.meta["size"] != version.size_bytes:
                 return None
             return await answer.bytes_async()
-        except (FileNotFoundError, PreconditionError) as error:
-            if is_without_bucket(error):
-                raise self.failed("read", version.key, error) from error
+        except PreconditionError:
             return None
         except (BaseError, OSError) as error:
+            if await asyncio.to_thread(self.is_missing, version.key, error):
+                return None
             raise self.failed("read", version.key, error) from error
 
     async def put(self, key: str, content: pa.Buffer | Path) -> StoredObject:
@@ -224,9 +222,9 @@ class ObjectStore:
             async with slots:
                 try:
                     found = await obstore.head_async(self.client, key)
-                except FileNotFoundError:
-                    return None
                 except (BaseError, OSError) as error:
+                    if await asyncio.to_thread(self.is_missing, key, error):
+                        return None
                     raise self.failed("look at", key, error) from error
                 return StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
 
@@ -242,6 +240,28 @@ class ObjectStore:
             obstore.delete(self.client, list(keys))
         except (BaseError, OSError) as error:
             raise self.failed("delete", f"{len(keys)} objects", error) from error
+
+    def is_missing(self, key: str, error: Exception) -> bool:
+        """Return True if a request failed because the object is not there.
+
+        S3 answers with 403 in place of 404 if a role may list some folders only. Then this lists the object's folder.
+
+        Args:
+            key: The object.
+            error: As obstore raised it.
+        """
+        if not isinstance(error, PermissionDeniedError) or is_archived(error):
+            return isinstance(error, FileNotFoundError) and not is_without_bucket(error)
+        # A listing is by key and begins after the offset, in which obstore takes no name of dots.
+        after = key[:-1].rstrip("./") or None
+        try:
+            for page in obstore.list(self.client, key.rpartition("/")[0] or None, offset=after, chunk_size=1000):
+                names = [found["path"] for found in page]
+                if max(names, default="") >= key:
+                    return key not in names
+        except (BaseError, OSError):
+            return False  # it may not be listed, either: the refusal is the caller's error
+        return True
 
     def failed(self, verb: str, key: str, error: Exception) -> StoreError:
         """Return the error of a request that the store did not fulfil.

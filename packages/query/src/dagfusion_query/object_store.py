@@ -10,7 +10,8 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
+import obstore
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dagfusion_contract.secret_reference import is_reference
@@ -52,6 +53,30 @@ def failure_of(error: BaseException) -> StoreFailure:
     if (status := status_of(error)) is None or status[0] in _LATER:
         return StoreFailure.unavailable
     return StoreFailure.missing if status[0] == _GONE else StoreFailure.refused
+
+
+def is_absent(store: ObjectStore, path: str, error: BaseException) -> bool:
+    """Return True if a store refused a request because the object is not there.
+
+    S3 answers with 403 in place of 404 if a role may list some folders only. Then this lists the object's folder.
+
+    Args:
+        store: A client of the store.
+        path: The object, as the client names it.
+        error: As obstore raised it.
+    """
+    if not isinstance(error, PermissionDeniedError) or is_archived(error) or isinstance(store, LocalStore):
+        return False
+    # A listing is by path and begins after the offset, in which obstore takes no name of dots.
+    after = path[:-1].rstrip("./") or None
+    try:
+        for page in obstore.list(store, path.rpartition("/")[0] or None, offset=after, chunk_size=1000):
+            names = [found["path"] for found in page]
+            if max(names, default="") >= path:
+                return path not in names
+    except (BaseError, OSError):
+        return False  # it may not be listed, either: the refusal is the caller's error
+    return True
 
 
 def store_error(error: BaseException, what: str, hint: str = "") -> StoreUnavailableError:

@@ -43,7 +43,7 @@ from dagfusion_query.catalog.model import TIME, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor
-from dagfusion_query.object_store import StoreFailure, failure_of, open_store, store_error
+from dagfusion_query.object_store import is_absent, open_store, store_error
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class CheckpointStore:
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
-            if failure_of(error) is StoreFailure.refused and self._is_absent():
+            if is_absent(self._store, f"{self._folder}/{MANIFEST}", error):
                 return None
             raise self._unreadable(error) from error
         try:
@@ -230,14 +230,6 @@ class CheckpointStore:
         }
         left = {digest: file for digest, (file, _) in self._unnamed.items()}
         return left if before is None else {**left, **before.files}
-
-    def _is_absent(self) -> bool:
-        """Return True if a listing does not have the manifest: S3 denies what is not there to who may list a prefix."""
-        try:
-            found = [meta["path"] for page in obstore.list(self._store, f"{self._folder}/") for meta in page]
-        except (BaseError, OSError) as error:
-            raise self._unreadable(error) from error
-        return f"{self._folder}/{MANIFEST}" not in found
 
     def _unreadable(self, error: Exception) -> StoreUnavailableError:
         return store_error(error, f"the checkpoint {self.name} of the catalog cannot be read")

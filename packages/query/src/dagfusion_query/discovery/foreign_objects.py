@@ -30,6 +30,7 @@ from dagfusion_query.object_store import (
     REFUSED,
     StoreFailure,
     failure_of,
+    is_absent,
     open_store,
     store_error,
 )
@@ -153,7 +154,9 @@ class ForeignObjects:
             try:
                 answer = obstore.get(store, place.key, options={"range": {"suffix": count}})
                 data = bytes(answer.bytes())
-            except (*MISSING, *REFUSED):
+            except (*MISSING, *REFUSED) as error:
+                if is_absent(store, place.key, error):
+                    raise ObjectMissingError from error
                 raise
             except BaseError:
                 if obstore.head(store, place.key)["size"]:  # an empty object has no end that could be asked for

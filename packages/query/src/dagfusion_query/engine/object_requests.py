@@ -373,7 +373,7 @@ class ObjectRequests:
         except (NotFoundError, FileNotFoundError):
             raise file.gone() from None
         except BaseError as error:
-            raise file.unavailable(error, self._stores.settings(environment).endpoint_url) from error
+            raise await asyncio.to_thread(file.unavailable, error, self._stores) from error
 
     async def _compare(self, file: StoredObject, spent: RequestTime) -> None:
         environment = file.table.environment
@@ -386,7 +386,7 @@ class ObjectRequests:
             except (NotFoundError, FileNotFoundError):
                 raise file.gone() from None
             except BaseError as error:
-                raise file.unavailable(error, self._stores.settings(environment).endpoint_url) from error
+                raise await asyncio.to_thread(file.unavailable, error, self._stores) from error
             size, etag = meta["size"], meta["e_tag"]
         if size != file.size_bytes or (file.etag and etag and etag != file.etag):
             raise file.changed(size)

@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
     StaleObjectError,
     StoreUnavailableError,
 )
-from dagfusion_query.object_store import StoreFailure, failure_of, store_error
+from dagfusion_query.object_store import StoreFailure, failure_of, is_absent, store_error
 from dagfusion_query.scan.table_scan import Scan
 
 MAX_FILES = 2_000  # asked about at the most, when the error does not name the one
@@ -111,10 +111,13 @@ class StoredObject:
         """Return the error of an object that has to be restored before it is read."""
         return ArchivedObjectError(archived_text(self._where, self._cure))
 
-    def unavailable(self, error: BaseError, endpoint: str | None) -> QueryError:
-        """Return the error of a store that does not give the object."""
+    def unavailable(self, error: BaseError, stores: Stores) -> QueryError:
+        """Return the error of a store that does not give the object; if it refuses, this lists the object's folder."""
         if failure_of(error) is StoreFailure.archived:
             return self.archived()
+        if is_absent(stores.direct(self.uri, self.table.environment), self.path, error):
+            return self.gone()
+        endpoint = stores.settings(self.table.environment).endpoint_url
         return store_error(
             error,
             f"the object store{f' at {endpoint}' if endpoint else ''} did not give {self.uri}",
@@ -189,7 +192,7 @@ def check(file: StoredObject, stores: Stores, *, reads: bool = False) -> QueryEr
     except FileNotFoundError:
         return file.gone()
     except BaseError as error:
-        return file.unavailable(error, stores.settings(file.table.environment).endpoint_url)
+        return file.unavailable(error, stores)
     if meta["size"] != file.size_bytes or (file.etag and meta["e_tag"] and meta["e_tag"] != file.etag):
         return file.changed(meta["size"])
     return None

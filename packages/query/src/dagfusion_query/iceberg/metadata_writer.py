@@ -30,7 +30,7 @@ from dagfusion_query.iceberg.manifest_list import (
 )
 from dagfusion_query.iceberg.past_states import FileChange, PastState
 from dagfusion_query.iceberg.table_metadata import Change, WrittenSnapshot
-from dagfusion_query.object_store import open_store
+from dagfusion_query.object_store import is_absent, open_store
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -162,6 +162,10 @@ class MetadataWriter:
                 return uri, bytes(obstore.get(self._store, object_path(uri)).bytes())
             except (NotFoundError, FileNotFoundError):
                 return None
+            except BaseError as error:
+                if is_absent(self._store, object_path(uri), error):
+                    return None
+                raise
 
     def names(self, name: TableName) -> set[str]:
         """Return the names of the objects in the folder of a table.
