@@ -56,9 +56,11 @@ def test_clients(session: Session, client: Client, query: Query, answers: dict[s
 
 
 def test_writers_of_manifests(data: Dataset, catalog: Catalog, findings: Findings, tmp_path: Path) -> None:
+    from benchmarks import manifest_writers  # noqa: PLC0415  # benchmarks are collected without its imports, too
+
     with contextlib.closing(RestCatalog("lake", uri=catalog.url, auth={"type": "noop"})) as client:  # type: ignore[arg-type]
-        writers = iceberg_catalog.writers(data, client.load_table(TABLE), tmp_path)
-        written = {name: iceberg_catalog.paths(write()) for name, write in writers.items()}
+        writers = manifest_writers.writers(data, client.load_table(TABLE), tmp_path)
+        written = {name: manifest_writers.paths(write()) for name, write in writers.items()}
         assert {name: len(paths) for name, paths in written.items()} == dict.fromkeys(writers, data.partitions)
         assert written["fastavro"] == written["PyIceberg"] == written["DagFusion"]
         findings["iceberg_entries"] = data.partitions
