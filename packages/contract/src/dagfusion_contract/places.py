@@ -1,4 +1,4 @@
-"""The metadata by which events without a record say what was written. Pure."""
+"""Finds the URI or path in the metadata of an event without a record. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +9,11 @@ PLACES = (*(f"{scheme}://" for scheme in S3_SCHEMES), "file:/", "/")
 
 
 def named_place(texts: Mapping[str, str], keys: Sequence[str] = METADATA_KEYS) -> str | None:
-    """Return what an event names: the first that is a place counts, else the first that is there.
+    """Return the first value that is a URI of an object store or a file, or an absolute path; else the first value.
 
     Args:
-        texts: The event's metadata that is text, a URL or a path, by its label.
-        keys: The labels that may name it.
+        texts: The event's metadata entries of the types text, URL and path, by label.
+        keys: The labels that are read, in this order.
 
     >>> named_place({"s3_path": "https://console/lake", "uri": "s3://lake/a.parquet"})
     's3://lake/a.parquet'

@@ -1,8 +1,9 @@
-"""Reads what a store says in an error: its status, its code, its first line. Both sides make their errors of it.
+"""Reads the error of an object store: its HTTP status, its error code, its first line.
 
-What class an error gets, each side decides in one place: `object_store.failure_of` and `store_error` of the query side,
-`ObjectStore.failed` in `store.py` of the pipeline. They are two because the classes of obstore need obstore, which this
-package does without, and because the errors belong to two trees: a query's names the next step for its user.
+Each side chooses the class of its error in one place: the query side in `object_store.failure_of` and `store_error`,
+the pipeline in `ObjectStore.failed` of `store.py`. There are two places because this package does not depend on
+obstore, whose exceptions decide the class, and because the two packages have different errors: the text of a query's
+error names the next step for its user.
 """
 
 import re
@@ -31,7 +32,7 @@ def is_archived(error: BaseException) -> bool:
 
 
 def is_without_bucket(error: BaseException) -> bool:
-    """Return True if not the object is missing but its bucket. The answer to a HEAD does not say so."""
+    """Return True if the bucket does not exist. A HEAD response cannot tell a missing bucket from a missing object."""
     return _NO_BUCKET in str(error)
 
 

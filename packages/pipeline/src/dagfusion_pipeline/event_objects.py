@@ -1,4 +1,4 @@
-"""What a materialization says of objects: its record, that they are gone, or a place of which it has no record."""
+"""Reads which objects a materialization names: by its record, as wiped, or by a URI without a record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,24 +14,26 @@ from dagfusion_pipeline.tombstones import is_tombstone
 
 @dataclass(frozen=True)
 class Unrecorded:
-    """A place that an event names without a record, as a landing sensor or another IO manager does: queries read it.
+    """A URI or path that an event names without a record, as a landing sensor or another IO manager does.
+
+    Queries read its objects, too.
 
     Attributes:
-        place: An object or a folder, as the event has it.
+        place: The URI or path of an object or a folder, as the event has it.
     """
 
     place: str
 
     def has(self, uri: str) -> bool:
-        """Return True if an object is the one that is named, or below the folder that is."""
+        """Return True if `uri` is the named object, or is below the named folder."""
         return uri == self.place or uri.startswith(f"{self.place.rstrip('/')}/")
 
 
 def named_objects(materialization: dg.AssetMaterialization | None) -> Mapping[str, Any] | Unrecorded | None:
-    """Return the record of an event, {} for a tombstone, or what it names without a record.
+    """Return the record of an event, {} for a tombstone, or the URI that it names without a record.
 
-    None means that it says nothing of objects, such as one that a person reports in Dagster's UI: then the event before
-    counts. Of all other events the newest does, as it does for queries.
+    None means that the event names no object, such as one that was reported in Dagster's UI. The caller then uses the
+    event before it. Otherwise the newest event counts, as in queries.
     """
     if materialization is None:
         return None

@@ -1,4 +1,4 @@
-"""Which landed objects went with the wiping of their partition, from the tombstones in the event log."""
+"""Finds landed objects that were wiped with their partition, from the tombstones in the event log."""
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,17 +19,18 @@ class Wipe(NamedTuple):
     """The last time that a partition was wiped.
 
     Attributes:
-        at: When.
-        etag: The etag of the object that was recorded before; None where that is not known.
+        at: The time of the wipe.
+        etag: The etag of the object that was recorded before the wipe; None if it is not known.
     """
 
     at: datetime
     etag: str | None
 
     def took(self, found: StoredObject) -> bool:
-        """Return True if an object was there when the partition was wiped.
+        """Return True if an object existed when the partition was wiped.
 
-        S3 tells whole seconds only. In the second of the wipe, all but the recorded object count as newer.
+        S3 reports times in whole seconds. Of the objects of the same second as the wipe, only the recorded one counts
+        as older than the wipe.
         """
         if found.modified > self.at:
             return False
@@ -40,10 +41,10 @@ class Wipe(NamedTuple):
 def last_wipes(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str | None]
 ) -> Mapping[str | None, Wipe]:
-    """Return the last wipe of each partition that was ever wiped, also if it was written again since.
+    """Return the last wipe of each partition that was ever wiped, even if it was written again since.
 
     Args:
-        instance: Whose event log is read.
+        instance: The Dagster instance whose event log is read.
         asset_key: The asset.
         partition_keys: Only these partitions; None among them for an unpartitioned asset.
     """

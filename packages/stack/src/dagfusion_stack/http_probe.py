@@ -9,14 +9,14 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def content(url: str, *, timeout_s: float, body: Mapping[str, str] | None = None) -> bytes | None:
-    """Return what a server answers with status 200; None if it does not, or nothing listens there.
+    """Return the body of a response with status 200; None for another status, a malformed response, or no server.
 
-    A connection to a free port may be connected with itself, if it got this port as its own, and then the answer is the
-    request.
+    If nothing listens on the port, the operating system may choose the same port for the client's end (a TCP
+    self-connect). The client then receives its own request, which is a malformed response.
 
     Args:
         url: On a loopback address.
-        timeout_s: How long an answer may take.
+        timeout_s: The longest wait for the response, in seconds.
         body: Sent as JSON by POST; None for GET.
     """
     data, headers = None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}

@@ -1,7 +1,7 @@
 """The Sail server of `dagfusion up --distributed`: a Spark Connect server over the query service's Iceberg catalog.
 
 Its workers are threads of its process. It has no permissions of its own and listens on loopback only; it reads the
-catalog with a token of its own, which does not end the access without a token.
+catalog with a token of its own. Creating this token does not end anonymous access, unlike `dagfusion token create`.
 """
 
 import contextlib

@@ -1,11 +1,11 @@
-"""Decides whether a stored snapshot is of an event log, and joins two snapshots of one event log. Pure.
+"""Decides whether a catalog snapshot is of an event log, and merges two snapshots of one event log. Pure.
 
-Some events of the event log may have been purged. A run's id and the microsecond of an event tell it from any other
-one. So an event that both have proves that the event log is the same, also on another server, and another event under
-the same id proves that the ids were given again.
+Some events of the event log may have been purged. The id of its run and its time in microseconds identify an event. So
+an event that the snapshot and the event log share proves that the event log is the same, even on another server.
+Another event under the same event id proves that the database has given its ids again.
 
-In a join each partition has the latest event that either snapshot knows. A join loses nothing that a later event or a
-wipe did not replace, so the order of joins does not matter.
+In the merged snapshot, each partition has the latest event of the two. A merge drops only what a later event or a wipe
+has replaced, so the order of merges does not matter.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,9 +33,10 @@ class Verdict(NamedTuple):
     """The common events of an event log and a snapshot.
 
     Attributes:
-        is_same: True if the snapshot is of this event log, so that it may be combined with it.
-        last_event_id: The last event that is certainly of both, if the event log was set back later; else None.
-        why: The reason for anything but a snapshot that is of this event log as it is; else None.
+        is_same: True if the snapshot is of this event log, so that the two may be combined.
+        last_event_id: The last event that both certainly have, if the event log was restored to an earlier state; else
+            None.
+        why: The reason if the snapshot cannot be used, or only in part; else None.
     """
 
     is_same: bool
@@ -99,7 +100,11 @@ def is_same_database(one: str, other: str) -> bool:
 
 
 def join(one: Snapshot, other: Snapshot) -> Snapshot:
-    """Return the generation after `one` with what `other` knows better, or `one` if that is nothing."""
+    """Merge `other` into `one`: each partition gets its latest event of the two.
+
+    Returns:
+        The generation after `one`, or `one` itself if `other` changes nothing.
+    """
     changed: dict[AssetKey, AssetState] = {}
     for asset_key, state in other.asset_states.items():
         own = one.asset_states.get(asset_key)
@@ -110,7 +115,11 @@ def join(one: Snapshot, other: Snapshot) -> Snapshot:
 
 
 def join_states(one: AssetState, other: AssetState) -> AssetState:
-    """Return the state that has the latest event of each partition; `one` itself if `other` knows nothing better."""
+    """Merge two states of an asset: each partition gets its latest event.
+
+    Returns:
+        The merged state, or `one` itself if `other` changes nothing.
+    """
     if holds_the_same(one, other) and not (_has_refused(one) or _has_refused(other)):
         return one
     if other.wiped_at_us is not None:

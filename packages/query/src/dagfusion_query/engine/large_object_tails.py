@@ -53,16 +53,18 @@ class RecentTails:
 
 
 class Tails:
-    """The tails that one execution needs, each from the first block of its object to the last one.
+    """The tails that one execution needs. A tail is held from the first block of its object until the last one.
 
-    They take up to `limit_bytes` together, or one of them takes more. The next one waits until blocks were made. Its
-    size is not known before it comes, so the first is fetched alone, and others count as much as the largest so far.
+    Together the tails use at most `limit_bytes`, except that a single tail may be larger. If there is no room for
+    another tail, its fetch waits until all blocks of an earlier one are made. The size of a tail is not known before it
+    is fetched. So the first tail is fetched alone, and each tail that is being fetched counts as the largest one so
+    far.
 
     Args:
-        recent: Tails that are there, and where new ones are kept.
+        recent: Finds tails that are already in memory, and keeps new ones.
         fetch: Fetches the tail of an object.
         files: For each block that is needed, its object.
-        limit_bytes: How much memory they may take together.
+        limit_bytes: The most memory that the tails use together.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The objects of a table that were written since an event, to be copied before a query asks for them."""
+"""The objects of a table that were written after an event, to be copied before a query needs them."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,8 +27,8 @@ def new_objects(
         has: Returns True if there is a copy with a key.
 
     Yields:
-        The copies that some of the files need, the newest files first. Partitions that share an object have one copy.
-        An empty list lets a caller leave that was cancelled meanwhile.
+        Lists of missing copies, those of the newest files first. Partitions that share an object have one copy. A list
+        may be empty, so that a cancelled caller can stop.
     """
     newest = _newest(table.files, after_event, object_bytes)
     chosen = set[str]()

@@ -1,13 +1,14 @@
 """Manifests: files with their partition values, row counts and exact bounds, in Avro. Pure.
 
-Files of one value of the leading partition column share a manifest, so that engines skip whole manifests and a new
-partition changes one. Where values have few files, neighbouring values share one; where a value has very many files,
-they are cut into several. Both cuts follow from the content (a hash of what is at the cut), so that files before and
-after a new one stay in the manifests in which they are.
+The files of one value of the leading partition column share a manifest, so that engines skip whole manifests and a new
+partition changes one manifest. Neighbouring values with few files share a manifest. A value with very many files has
+several manifests. A hash of the file or value at each boundary decides where a manifest begins, so a new file does not
+move the files before and after it to other manifests.
 
-In a table of many files, the files of the latest events have manifests of their own, in the order of the events: so new
-files of many values change one or two manifests. They join the others many at a time, at an event that follows from the
-content, too: services that have written different versions before write the same manifests.
+In a table of many files, the files of the latest events have manifests of their own, in the order of the events. So new
+files of many values change one or two manifests. From time to time, many of these files move at once to the manifests
+of their values. The event up to which they move depends only on the content, so all services write the same manifests,
+whichever versions they wrote before.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a process knows of the Iceberg metadata of a table that it wrote, and whether it is surely there still."""
+"""The Iceberg metadata of a table that this process has written, and for how long the vacuum keeps it."""
 
 import threading
 from collections import OrderedDict
@@ -10,8 +10,8 @@ from dagfusion_query.iceberg.manifest_list import WrittenManifest
 from dagfusion_query.iceberg.past_states import PastState
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 
-SURELY_KEPT_S = 1800.0  # half of the shortest time that the vacuum keeps metadata which was replaced
-_SNAPSHOTS = 16  # of a table that are known
+SURELY_KEPT_S = 1800.0  # half of the shortest time for which the vacuum keeps replaced metadata
+_SNAPSHOTS = 16  # of one table that are remembered
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -19,20 +19,22 @@ V = TypeVar("V")
 
 @dataclass
 class KnownMetadata:
-    """The manifests and snapshots of a table that were written last.
+    """The Iceberg manifests and snapshots of a table that were written last.
+
+    Manifests are in mappings by the identity of their content. Times are in seconds of the clock.
 
     Attributes:
-        clock: Returns seconds, which only grow.
-        lock: Held while a state is read or changed.
-        manifests: By the identity of their content.
-        before: Likewise, of the version before it.
-        past: Likewise, of the snapshot of the past that was written last.
-        of_child: Likewise, of the snapshot that was written last with its parent.
-        states: The states that were written or needed last, by their latest events.
-        children: The snapshots that were written last with their parents, by the ids of both.
-        named_s: The clock when current metadata with these manifests was written.
-        past_s: Likewise, when those of the past were written or reused. No current document may name them.
-        states_s: Likewise, when a document with a snapshot was written, by the URIs of their lists.
+        clock: Returns seconds of a monotonic clock.
+        lock: Held while an attribute is read or changed.
+        manifests: The manifests of the current version of the table.
+        before: The manifests of the version before the current one.
+        past: The manifests of the past snapshot that was written last.
+        of_child: The manifests of the snapshot with a parent that was written last.
+        states: The past states that were written or needed last, by their latest events.
+        children: The snapshots with a parent that were written last, by the ids of parent and snapshot.
+        named_s: When current metadata with `manifests` was last written.
+        past_s: When the manifests of past snapshots were last written or reused. Current metadata may not name them.
+        states_s: When metadata with a snapshot was last written, by the URI of the snapshot's manifest list.
     """
 
     clock: Callable[[], float]
@@ -49,11 +51,15 @@ class KnownMetadata:
 
     @property
     def known(self) -> Mapping[str, WrittenManifest]:
-        """All manifests."""
+        """All known manifests."""
         return {**self.manifests, **self.before, **self.past, **self.of_child}
 
     def forget(self, is_gone: Callable[[str], bool]) -> None:
-        """Drop what names an object that is gone, by its URI."""
+        """Drop all manifests and snapshots whose object is gone.
+
+        Args:
+            is_gone: Returns True if the object with a URI is gone.
+        """
 
         def kept(known: Mapping[str, WrittenManifest]) -> Mapping[str, WrittenManifest]:
             return {key: one for key, one in known.items() if not is_gone(one.uri)}
@@ -69,16 +75,16 @@ class KnownMetadata:
         self.states_s = {uri: at_s for uri, at_s in self.states_s.items() if uri in left}
 
     def note_named(self, snapshots: Sequence[WrittenSnapshot]) -> None:
-        """Remember that a document with these snapshots was written now."""
+        """Record the time at which metadata with these snapshots was written."""
         self.states_s |= dict.fromkeys((one.list_uri for one in snapshots), self.clock())
 
     def is_surely_kept(self, snapshot: WrittenSnapshot) -> bool:
-        """Return False for a snapshot that the vacuum may have deleted, because no document named it lately."""
+        """Return False if the vacuum may have deleted a snapshot, because no recent metadata names it."""
         return self.clock() - self.states_s.get(snapshot.list_uri, float("-inf")) < SURELY_KEPT_S
 
 
 def keep_last(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    """Add a value, and drop the oldest of too many."""
+    """Add a value, and drop the oldest values above the limit."""
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > _SNAPSHOTS:

@@ -1,4 +1,4 @@
-"""Past states of tables, which are older snapshots as long as their objects are those that they name. Pure."""
+"""Past states of tables. A state can be an Iceberg snapshot until an object that it names is replaced. Pure."""
 
 from dataclasses import dataclass
 

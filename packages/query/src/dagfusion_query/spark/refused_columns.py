@@ -1,4 +1,4 @@
-"""What the columns of tables and the parameters may not be in a statement on the Spark engine. Pure."""
+"""The types of columns and parameters that a statement on the Spark engine cannot have. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -47,16 +47,16 @@ def check_columns(tables: Mapping[TableName, pa.Schema], names: AbstractSet[str]
 
 
 def check_left_out(table: TableName, left_out: Mapping[str, str]) -> None:
-    """Check that a table has all of its columns there.
+    """Check that Iceberg has all columns of a table.
 
-    Without one, `*` means other columns there, and so does its name if an outer query has a column of this name.
+    If Spark lacks a column, `*` returns fewer columns, and the column's name can resolve to a column of an outer query.
 
     Args:
         table: The table.
-        left_out: Why columns are not in Iceberg, by their names.
+        left_out: The columns that Iceberg does not have: their names, and the reasons.
 
     Raises:
-        EngineChoiceError: One is not there.
+        EngineChoiceError: Iceberg lacks a column.
     """
     if left_out:
         column, reason = next(iter(left_out.items()))

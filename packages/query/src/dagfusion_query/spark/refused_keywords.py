@@ -1,6 +1,7 @@
-"""Whether the words of a statement that are read for keywords are, and which forms of clauses are not sent. Pure.
+"""Checks that words that look like keywords are keywords, and refuses clauses that the engines read differently. Pure.
 
-DataFusion takes most keywords for names, too: `SELECT range FROM a`. Such a name has to be in quotes or qualified.
+DataFusion accepts most keywords as names: `SELECT range FROM a`. Such a name must be quoted or qualified, because the
+checks would read it as a keyword.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What gives other rows in a session of Spark with other settings: statements of views, whose readers have any. Pure.
+"""Refuses views whose rows depend on the settings of the reader's Spark session. Pure.
 
-The sessions of the service have the settings that its statements rely on. Those of other clients have a time zone of
-their own, casts and overflows with or without ANSI errors, and other digits of decimals.
+The service sets what its statements rely on in its own sessions. The sessions of other clients can have another time
+zone, casts and overflows with or without ANSI errors, and decimals with other digits.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,17 +36,18 @@ _INTEGER_DIGITS, _DIGITS = 20, 38  # of a 64-bit integer as a decimal, and of al
 
 
 def check_independent(view: View, tokens: Sequence[SqlToken], columns: Mapping[TableName, pa.Schema]) -> None:
-    """Check that the rows of a view are the same whatever the settings of the session are that reads it.
+    """Check that a view has the same rows in every Spark session.
 
-    A sum of integers may overflow: that is an error with ANSI, and wraps without, as here.
+    One difference is accepted: a sum of integers that overflows is an error in an ANSI session. In other sessions it
+    wraps, as in DataFusion.
 
     Args:
         view: The view.
-        tokens: Its statement, without comments; one that may be sent to the service's own sessions.
+        tokens: Its statement, without comments. It must be one that the service could send to its own sessions.
         columns: The columns of all tables and views that it reads.
 
     Raises:
-        EngineChoiceError: They may not be.
+        EngineChoiceError: The rows may depend on the settings.
     """
     if not {*view.tables} <= columns.keys():
         raise EngineChoiceError("the columns of a table that the view reads are not known")

@@ -1,6 +1,6 @@
-"""What DataFusion and Spark SQL mean the same by, and the order of NULL, in which they differ. Pure.
+"""The SQL that has the same meaning in DataFusion and in Spark, and the NULL order that ORDER BY needs in Spark. Pure.
 
-A statement with anything else would run on Spark and give other rows without an error, so it is not sent.
+A statement with other SQL could run on Spark and return different rows without an error, so it is not sent.
 """
 
 from collections.abc import Iterator, Sequence

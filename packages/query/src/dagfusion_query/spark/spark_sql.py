@@ -131,15 +131,15 @@ def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames
 def spark_view(
     view: View, columns: Mapping[TableName, pa.Schema], left_out: Mapping[TableName, Mapping[str, str]]
 ) -> str:
-    """Return the statement of a view for Spark: one that Spark refuses if it may read that of the view otherwise.
+    """Return a view's statement in Spark's SQL, or a statement that Spark refuses if the rows could differ.
 
-    Spark would run any dialect of a view that has none of Spark. It does so in the session of the reader, whose
-    settings are not those of the service's sessions.
+    Without a Spark dialect, Spark would run the text of another dialect. Spark runs the statement with the settings of
+    the reader's session, not with those of the service's sessions.
 
     Args:
         view: The view.
         columns: The columns of its tables, and of the views that it reads.
-        left_out: Why columns of its tables are not in Iceberg, by their names.
+        left_out: The columns of its tables that Iceberg does not have: their names, and the reasons.
     """
     try:
         for table, reasons in left_out.items():
