@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 REPORT = ROOT / "benchmarks" / "report"
 ADDED = [
     *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CODE_OF_CONDUCT", "CONTRIBUTING", "SECURITY")),
+    ROOT / "deploy" / "engines.md",
     ROOT / "examples" / "README.md",
     *sorted(path for path in REPORT.iterdir() if path.suffix in {".md", ".png"}),
 ]

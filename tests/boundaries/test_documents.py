@@ -15,7 +15,9 @@ OURS = re.compile(r"(?<![A-Z0-9_])DAGFUSION_[A-Z0-9_]*")
 ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
 # How documents write the variables of one of several environments.
 OF_ENVIRONMENT = re.compile(rf"DAGFUSION_(?:UAT|PROD|PROD_EU)_(?:{'|'.join(ENVIRONMENT_KEYS).upper()})")
-OF_TESTS = frozenset({"DAGFUSION_DAGSTER_CHART", "DAGFUSION_REQUIRE_CONTAINERS", "DAGFUSION_SAMPLE"})  # of the tests
+OF_TESTS = frozenset(
+    {"DAGFUSION_DAGSTER_CHART", "DAGFUSION_ICEBERG_OPENAPI", "DAGFUSION_REQUIRE_CONTAINERS", "DAGFUSION_SAMPLE"}
+)
 README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 

@@ -27,7 +27,7 @@ from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Mode, Planned, SparkServer
 from tests.query.catalog.folding import EMPTY, written
-from tests.query.doors.iceberg.test_iceberg_routes import snapshot
+from tests.query.doors.iceberg.conftest import snapshot
 from tests.query.fake_service import environment
 from tests.query.iceberg.conftest import publisher
 from tests.query.iceberg.reading import Part, record

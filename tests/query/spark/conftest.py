@@ -37,6 +37,7 @@ HOSTILE = ("a/b", "50%", "x=1", "'quoted\"", "a\\b", "${env:HOME", "a%2Fb", "sem
 PARTITIONED_BY = {"lineitem": "l_returnflag", "orders": "o_orderstatus", "customer": "c_mktsegment"}
 AUTO_BYTES = 200_000
 LIMIT_ROWS = 100_000
+LIMIT_BYTES = 2_000_000  # more than so many numbers
 GRANT = "uat_default.places"
 VIEW = View(
     f"SELECT place, sum(n) AS total FROM {GRANT} GROUP BY place",
@@ -91,6 +92,7 @@ def spark_lake(
         "DAGFUSION_SPARK_REMOTE": f"sc://127.0.0.1:{port}",
         "DAGFUSION_SPARK_AUTO_BYTES": str(AUTO_BYTES),
         "DAGFUSION_RESULT_LIMIT_ROWS": str(LIMIT_ROWS),
+        "DAGFUSION_RESULT_LIMIT_BYTES": str(LIMIT_BYTES),
     }
     with served(folder, variables=variables) as server:
         catalog = {"name": "lake", "uri": f"{server.url}/iceberg"}

@@ -15,14 +15,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 SAIL = Path(sys.executable).with_name("sail")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 _LOOK_S = 0.05
 _LOCALHOST = "127.0.0.1"
+
+
+class Worked(Protocol):
+    """What uses CPU."""
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that its processes have used."""
 
 
 class Cluster:
@@ -128,6 +136,27 @@ def await_port(port: int) -> None:
         else:
             return
     raise TimeoutError(f"nothing listens on port {port}")
+
+
+def busy(cluster: Worked) -> None:
+    """Wait until the cluster works."""
+    deadline = time.monotonic() + PATIENCE_S
+    while used_s(cluster) < 0.2:
+        assert time.monotonic() < deadline, "the cluster does nothing"
+
+
+def await_rest(cluster: Worked) -> None:
+    """Wait until the cluster does nothing."""
+    deadline = time.monotonic() + PATIENCE_S
+    while used_s(cluster) > 0.1:
+        assert time.monotonic() < deadline, "the cluster goes on"
+
+
+def used_s(cluster: Worked) -> float:
+    """The seconds of CPU that the cluster uses in one second, or a little longer."""
+    before = cluster.cpu_s
+    time.sleep(1)
+    return cluster.cpu_s - before
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Random statements of the subset of SQL that the Spark engine is sent, over rows in the text and over a table."""
+"""Statements of the subset of SQL that the Spark engine is sent, and random ones, over rows in the text and a table."""
 
 import random
 from collections.abc import Iterator
@@ -6,6 +6,36 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
+
+PLACES = "uat_default.places"
+# It runs for minutes. A task of Sail stops when it reads its next batch, so each batch of a table gives few rows.
+LINES = " UNION ALL ".join(["SELECT l_suppkey FROM uat_default.lineitem"] * 8)
+ENDLESS = (
+    f"SELECT sum(exp(b.l_tax + c.l_tax)) AS s FROM ({LINES}) a "
+    "JOIN uat_default.lineitem b ON a.l_suppkey = b.l_suppkey "
+    "JOIN uat_default.lineitem c ON b.l_orderkey = c.l_orderkey"
+)
+SAME = (
+    f"SELECT place, n, text FROM {PLACES}",
+    f"SELECT place, text, n FROM {PLACES} ORDER BY text, n DESC LIMIT 5",
+    f"SELECT count(*) AS c, count(text) AS t, min(place) AS a, max(place) AS z, avg(n) AS m FROM {PLACES}",
+    f"SELECT n FROM {PLACES} WHERE text = 'it''s \\ 5€' AND place <> 'a\\b' ORDER BY n",
+    f"SELECT n * 1000000 AS far, n + 0.5 AS half, upper(place) AS p, DATE '2024-02-29' AS d FROM {PLACES}",
+    f'WITH b AS (SELECT "n" AS k FROM {PLACES}) SELECT count(*) AS c FROM b JOIN {PLACES} ON k = n /* n */ -- n',
+    f"SELECT place, row_number() OVER (PARTITION BY place ORDER BY n DESC) AS r, n FROM {PLACES}",
+    "SELECT place, total FROM uat_gold.totals",
+    "SELECT t.total, p.n FROM uat_gold.totals t JOIN uat_default.places p ON t.place = p.place WHERE t.total > 12",
+    "SELECT place, n FROM uat_default.nulls ORDER BY place, n DESC",
+    "SELECT count(*) AS c, count(place) AS p, sum(n) AS s FROM uat_default.nulls WHERE place IS NULL",
+    "SELECT n FROM uat_default.nulls WHERE place IS DISTINCT FROM 'x'",
+    "SELECT 1 AS one, CAST(NULL AS VARCHAR) AS nothing",
+    "SELECT n FROM uat_default.places WHERE false",
+)
+ORGS = "uat_default.orgs"
+TOO_LARGE = {
+    "rows": f"SELECT a.id FROM {ORGS} a JOIN {ORGS} b ON a.state = b.state",
+    "bytes": "SELECT l_comment, l_shipinstruct, l_shipmode, l_extendedprice, l_partkey FROM uat_default.lineitem",
+}
 
 _NUMBERS = ("n", "k", "1", "0", "7", "2147483647", "4000000000", "-3")
 _DOUBLES = ("x", "0.5", "-1.25", "1e3", "n * 1.0")

@@ -7,55 +7,36 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import adbc_driver_flightsql.dbapi as flight_sql
 import pyarrow as pa
 import pytest
+from adbc_driver_flightsql import DatabaseOptions
 
 from dagfusion_query import Connection, connect
 from dagfusion_query.errors import (
     EngineChoiceError,
     QueryCancelledError,
     QueryError,
+    QueryTimeoutError,
     RemoteEngineError,
     RemovedObjectError,
     ReplacedObjectError,
     ResultTooLargeError,
     UnknownTableError,
 )
-from tests.query.doors.doors import CommandLine
+from tests.query.doors.doors import AdbcDoor, CommandLine
 from tests.query.doors.test_behaviour import ERRORS, OTHER, STATEMENTS, TABLE
+from tests.query.doors.test_engine import HEADER
 from tests.query.spark import tpch
 from tests.query.spark.answers import key, rows, same
-from tests.query.spark.conftest import HOSTILE, LIMIT_ROWS, SparkLake
-from tests.query.spark.sail import Cluster
-from tests.query.spark.statements import over_table, statements
+from tests.query.spark.conftest import HOSTILE, SparkLake
+from tests.query.spark.sail import Cluster, await_rest, busy
+from tests.query.spark.statements import ENDLESS, ORGS, PLACES, SAME, TOO_LARGE, over_table, statements
 
 PATIENCE_S = 120.0
-PLACES = "uat_default.places"
-# It runs for minutes. A task of Sail stops when it reads its next batch, so each batch of a table gives few rows.
-LINES = " UNION ALL ".join(["SELECT l_suppkey FROM uat_default.lineitem"] * 8)
-ENDLESS = (
-    f"SELECT sum(exp(b.l_tax + c.l_tax)) AS s FROM ({LINES}) a "
-    "JOIN uat_default.lineitem b ON a.l_suppkey = b.l_suppkey "
-    "JOIN uat_default.lineitem c ON b.l_orderkey = c.l_orderkey"
-)
-SAME = (
-    f"SELECT place, n, text FROM {PLACES}",
-    f"SELECT place, text, n FROM {PLACES} ORDER BY text, n DESC LIMIT 5",
-    f"SELECT count(*) AS c, count(text) AS t, min(place) AS a, max(place) AS z, avg(n) AS m FROM {PLACES}",
-    f"SELECT n FROM {PLACES} WHERE text = 'it''s \\ 5€' AND place <> 'a\\b' ORDER BY n",
-    f"SELECT n * 1000000 AS far, n + 0.5 AS half, upper(place) AS p, DATE '2024-02-29' AS d FROM {PLACES}",
-    f'WITH b AS (SELECT "n" AS k FROM {PLACES}) SELECT count(*) AS c FROM b JOIN {PLACES} ON k = n /* n */ -- n',
-    f"SELECT place, row_number() OVER (PARTITION BY place ORDER BY n DESC) AS r, n FROM {PLACES}",
-    "SELECT place, total FROM uat_gold.totals",
-    "SELECT t.total, p.n FROM uat_gold.totals t JOIN uat_default.places p ON t.place = p.place WHERE t.total > 12",
-    "SELECT place, n FROM uat_default.nulls ORDER BY place, n DESC",
-    "SELECT count(*) AS c, count(place) AS p, sum(n) AS s FROM uat_default.nulls WHERE place IS NULL",
-    "SELECT n FROM uat_default.nulls WHERE place IS DISTINCT FROM 'x'",
-    "SELECT 1 AS one, CAST(NULL AS VARCHAR) AS nothing",
-    "SELECT n FROM uat_default.places WHERE false",
-)
-ORGS = "uat_default.orgs"
+TIME_S = 1.0
 # What this engine refuses of the doors' statements by design: the first four are not sent, the others Sail refuses.
 REFUSED = {
     " USING ": EngineChoiceError,
@@ -120,17 +101,55 @@ def test_errors_of_the_doors(connection: Connection, command: CommandLine, sql: 
         assert len({(type(error), str(error), str(error.details())) for error in errors}) == 1
 
 
-def test_limits_and_grants_of_the_doors(
-    spark_lake: SparkLake, connection: Connection, command: CommandLine, tmp_path: Path
+@pytest.mark.parametrize("limit", sorted(TOO_LARGE))
+def test_limits_of_results_are_those_of_a_worker(
+    spark_lake: SparkLake,
+    connection: Connection,
+    command: CommandLine,
+    limit: str,
+    heavy: None,  # noqa: ARG001
 ) -> None:
-    sql = f"SELECT a.id FROM {ORGS} a JOIN {ORGS} b ON a.state = b.state"
-    with pytest.raises(ResultTooLargeError, match=f"more than {LIMIT_ROWS:,} rows") as raised:
-        connection.sql(sql, engine="spark").to_arrow()
-    assert str(raised.value) in command.run("sql", sql, "--engine=spark", "--format=csv").err
+    sql, errors = TOO_LARGE[limit], []
+    with connect(spark_lake.server.flight_url) as flight:
+        for door in (connection, flight):
+            for engine in ("local", "spark"):
+                with pytest.raises(ResultTooLargeError, match=f"the result has more than [0-9,]+ {limit}") as raised:
+                    door.sql(sql, engine=engine).to_arrow()
+                errors.append((str(raised.value), raised.value.details()))
+    assert errors == [errors[0]] * 4
+    assert errors[0][0] in command.run("sql", sql, "--engine=spark", "--format=csv").err
+
+
+def test_the_time_limit_is_that_of_a_worker(spark_lake: SparkLake, heavy: None) -> None:  # noqa: ARG001
+    texts = set()
+    for engine in ("local", "spark"):
+        with spark_lake.server.client() as client:
+            body = {"sql": ENDLESS, "engine": engine, "timeout_s": TIME_S}
+            answer = client.post("/v1/sql", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (504, QueryTimeoutError.code)
+        texts.add(answer.json()["detail"])
+        target = f"grpc://{urlsplit(spark_lake.server.flight_url).netloc}"
+        options = {DatabaseOptions.WITH_COOKIE_MIDDLEWARE.value: "true"}
+        with flight_sql.connect(target, db_kwargs=options, autocommit=True) as flight:
+            session = {"query_timeout_s": str(TIME_S), "engine": engine}
+            flight.adbc_connection.set_options(**{f"adbc.flight.sql.session.option.{k}": v for k, v in session.items()})
+            error = AdbcDoor(flight).error(ENDLESS)
+        assert type(error) is QueryTimeoutError
+        texts.add(str(error))
+    assert [f"longer than the {TIME_S:g} s" in text for text in texts] == [True]
+    await_rest(spark_lake.cluster)
+
+
+def test_grants_of_the_doors(spark_lake: SparkLake, tmp_path: Path) -> None:
     granted = CommandLine(tmp_path, {"DAGFUSION_URL": spark_lake.server.url, "DAGFUSION_TOKEN": spark_lake.token})
     count = f"SELECT count(*) AS n FROM {PLACES}"
     assert granted.run("sql", count, "--engine=spark", "--format=csv").out == b"n\r\n20\r\n"
     assert "there is no table" in granted.run("sql", f"SELECT id FROM {ORGS}", "--engine=spark").err
+    headers = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {spark_lake.token}", HEADER: "spark"}
+    target = f"grpc://{urlsplit(spark_lake.server.flight_url).netloc}"
+    with flight_sql.connect(target, db_kwargs=headers, autocommit=True) as flight:
+        assert AdbcDoor(flight).table(count)["n"].to_pylist() == [20]
+        assert type(AdbcDoor(flight).error(f"SELECT id FROM {ORGS}")) is UnknownTableError
 
 
 @pytest.mark.parametrize("number", range(1, 23))
@@ -206,7 +225,7 @@ def test_what_spark_would_read_otherwise_is_not_sent(connection: Connection, sql
 
 
 def test_an_error_says_which_engine_refused_it(spark_lake: SparkLake, connection: Connection) -> None:
-    with pytest.raises(RemoteEngineError, match=r"^the Spark engine cannot run the statement: DagFusion's log") as seen:
+    with pytest.raises(RemoteEngineError, match=r"^the Spark engine cannot run the statement \(\w+\): Dag") as seen:
         connection.sql(f"SELECT DISTINCT ON (place) n FROM {PLACES} ORDER BY place, n", engine="spark").to_arrow()
     [reference] = re.findall(r"error [0-9a-f]{8}", str(seen.value))
     assert f"{reference} of the Spark engine at 127.0.0.1" in spark_lake.server.log.read_text()
@@ -316,10 +335,10 @@ def test_a_closed_connection_stops_what_the_cluster_runs(spark_lake: SparkLake, 
     own = connect(settings={**spark_lake.variables, "DAGFUSION_STATE_DIR": "none"})
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(lambda: own.sql(ENDLESS, engine="spark").to_arrow())
-        busy(spark_lake)
+        busy(spark_lake.cluster)
         own.close()
         assert isinstance(running.exception(PATIENCE_S), QueryCancelledError)
-    await_rest(spark_lake)
+    await_rest(spark_lake.cluster)
 
 
 def test_a_cancellation_reaches_the_cluster(spark_lake: SparkLake, connection: Connection, heavy: None) -> None:  # noqa: ARG001
@@ -335,12 +354,12 @@ def test_a_cancellation_reaches_the_cluster(spark_lake: SparkLake, connection: C
 
     threading.Thread(target=run).start()
     with spark_lake.server.client() as client:
-        busy(spark_lake)
+        busy(spark_lake.cluster)
         [running] = [one for one in client.get("/v1/queries").json()["queries"] if one["state"] == "running"]
         client.delete(f"/v1/queries/{running['id']}")
     assert ended.wait(PATIENCE_S)
     assert isinstance(errors[0], QueryCancelledError)
-    await_rest(spark_lake)
+    await_rest(spark_lake.cluster)
 
 
 def test_a_killed_worker_of_the_cluster_costs_time_or_an_error(
@@ -372,24 +391,3 @@ def test_a_killed_worker_of_the_cluster_costs_time_or_an_error(
     cluster.kill_worker()
     thread.join(PATIENCE_S)
     assert outcome[0] == expected or isinstance(outcome[0], RemoteEngineError), outcome
-
-
-def busy(lake: SparkLake) -> None:
-    """Wait until the cluster works."""
-    deadline = time.monotonic() + PATIENCE_S
-    while used_s(lake) < 0.2:
-        assert time.monotonic() < deadline, "the cluster does nothing"
-
-
-def await_rest(lake: SparkLake) -> None:
-    """Wait until the cluster does nothing."""
-    deadline = time.monotonic() + PATIENCE_S
-    while used_s(lake) > 0.1:
-        assert time.monotonic() < deadline, "the cluster goes on"
-
-
-def used_s(lake: SparkLake) -> float:
-    """The seconds of CPU that the cluster uses in one second, or a little longer."""
-    before = lake.cluster.cpu_s
-    time.sleep(1)
-    return lake.cluster.cpu_s - before

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -255,34 +254,6 @@ def test_what_the_text_relies_on_is_configured() -> None:
         assert sent[b"spark.sql.decimalOperations.allowPrecisionLoss"] == b"false"
         assert sent[b"spark.sql.session.timeZone"] == b"UTC"
         assert len(sent) == len(pairs) == 8
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (grpc.StatusCode.INTERNAL, RemoteEngineError),
-        (grpc.StatusCode.CANCELLED, RemoteEngineError),
-        (grpc.StatusCode.UNAVAILABLE, RemoteEngineUnavailableError),
-    ],
-)
-def test_a_servers_error_is_for_the_log(
-    code: grpc.StatusCode, kind: type[QueryError], caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
-        yield batch([1])
-        context.abort(code, "no object at http://store:9000/lake")
-
-    with (
-        serving(fail) as (_, statement),
-        pytest.raises(kind, match=r"^the Spark engine .* error [0-9a-f]{8}") as raised,
-    ):
-        taken(batches_of(statement))
-    assert type(raised.value) is kind
-    assert not {"127.0.0.1", "store", "lake"} & set(re.findall(r"[\w.]+", str(raised.value)))
-    reference = re.findall("[0-9a-f]{8}", str(raised.value))[0]
-    [logged] = [record.getMessage() for record in caplog.records if reference in record.getMessage()]
-    assert "127.0.0.1:" in logged
-    assert "no object at http://store:9000/lake" in logged
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -4,16 +4,35 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
+import httpx
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
+from dagfusion_query.errors import EnvironmentUnavailableError, NameCollisionError
+from dagfusion_query.event_log.event_log_interface import Materialization
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.settings import Settings
 from tests.pipeline.written import key_range
+from tests.query.catalog.folding import EMPTY, written
+from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.lake import PLACES, Lake, running
+from tests.query.doors.iceberg.openapi import judged
+from tests.query.fake_service import FakeService, environment
 from tests.query.iceberg.conftest import publisher
+from tests.query.iceberg.reading import Part, record
 from tests.query.spark import spark_runtime
 from tests.query.spark.spark_runtime import Spark
 from tests.stores import s3_fields
@@ -21,6 +40,8 @@ from tests.stores import s3_fields
 __all__ = ["publisher", "s3_fields"]
 
 _names = itertools.count()
+TABLE = "/iceberg/v1/namespaces/uat_silver/tables/orders"
+DELEGATED = {"X-Iceberg-Access-Delegation": "vended-credentials"}
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +98,52 @@ def write(lake: Lake, per_run: PartitionedS3ParquetIOManager, name: str) -> Call
         lake.materialize(made, per_run, tags=key_range(places[0], places[-1]))
 
     return write
+
+
+def snapshot() -> Snapshot:
+    part = Part(("CA",), {"id": "int64"}, {"id": {"min": 1, "max": 3, "nulls": 0}})
+    keys = [("Silver", "orders"), ("Silver", "returns"), ("Gold", "sales")]
+    events = [written(record(n, part, {"state": "string"}), n, key) for n, key in enumerate(keys, 1)]
+    half = record(9, Part((), {"h": "halffloat"}, {}), {})
+    view = View("SELECT id FROM uat_silver.orders", (TableName("uat_silver", "orders"),), pa.schema({"id": pa.int64()}))
+    published = Materialization(("Silver", "seen"), 10, None, 10, "run", view)
+    folded = fold(EMPTY, [*events, written(half, 9, ("Silver", "half")), published])
+    problems = {TableName("uat_silver", "twice"): NameCollisionError("two assets claim it")}
+    return Snapshot(7, "uat", folded.tables, MappingProxyType(problems), folded.asset_states)
+
+
+@pytest.fixture
+def environments(tmp_path: Path) -> list[EnvironmentConfig]:
+    settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
+    folder = f"file://{tmp_path}/_iceberg"
+    return [
+        EnvironmentConfig("uat", settings, None, None, (), folder),
+        EnvironmentConfig("prod", settings, None, None, (), folder, "keys"),
+        EnvironmentConfig("dev", settings, None, None, ()),
+    ]
+
+
+@pytest.fixture
+def service() -> FakeService:
+    down = EnvironmentUnavailableError("environment prod cannot be read now")
+    return FakeService(
+        {
+            "uat": environment("uat", snapshot()),
+            "prod": environment("prod", Snapshot(0, "prod"), down),
+            "dev": environment("dev", snapshot()),
+        }
+    )
+
+
+@pytest.fixture
+def client(
+    tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig], service: FakeService
+) -> Iterator[httpx.Client]:
+    config = Config(ServiceSettings(), tuple(environments), tmp_path)
+    routes = IcebergRoutes(service, config, tokens)
+    with (
+        judged(routes.mounts()) as pages,
+        serving(service, tokens, config.service, pages=pages) as door,
+        httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client,
+    ):
+        yield client

@@ -24,6 +24,7 @@ from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.lake import PATIENCE_S, PLACES, Following, Lake, event_of, loaded, rows_of
+from tests.query.doors.iceberg.openapi import judged
 from tests.query.doors.iceberg.remembering import Remembering, parts
 from tests.query.iceberg.reading import folded, opened, publish
 
@@ -54,7 +55,10 @@ def another_service(lake: Lake) -> Iterator[str]:
     """A service that has written nothing yet, over the same folder of metadata."""
     service = Following(lake.environments)
     routes = IcebergRoutes(service, lake.config, lake.tokens)
-    with serving(service, lake.tokens, lake.config.service, pages=routes.mounts()) as door:
+    with (
+        judged(routes.mounts()) as pages,
+        serving(service, lake.tokens, lake.config.service, pages=pages) as door,
+    ):
         yield f"{door.url}/iceberg"
 
 

@@ -9,7 +9,7 @@ import pytest
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_query.doors.iceberg import visible_tables
 from dagfusion_query.doors.iceberg.visible_tables import EVERYTHING, VisibleTables
-from tests.query.doors.iceberg.test_iceberg_routes import snapshot
+from tests.query.doors.iceberg.conftest import snapshot
 from tests.query.fake_service import FakeService, environment
 
 ORDERS = TableName("uat_silver", "orders")

@@ -52,6 +52,11 @@ _MOST_EMPTY = 100  # streams in a row that end without a response: Spark ends ea
 _SESSION_ENDED = "INVALID_HANDLE.SESSION"
 _FORGOTTEN = re.compile(r"operation not found|INVALID_HANDLE", re.IGNORECASE)  # Sail, Spark
 _NO_SLOTS = re.compile(r"task region requires (\d+) worker task slots, but the configured maximum is (\d+)")  # Sail
+_DETAILS = "grpc-status-details-bin"
+_DOMAIN = b"org.apache.spark"
+# What a server calls an error. Neither has a word of the statement, of the store or of a value.
+_CONDITION = re.compile(r"[A-Z][A-Z0-9_]{0,79}(?:\.[A-Z0-9_]{1,80})?")
+_CLASS = re.compile(r"(?:org\.apache|java|scala)(?:\.[a-z0-9]{1,40}){0,9}\.([A-Z][A-Za-z0-9$]{1,79})")
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -286,11 +291,33 @@ class SparkStatement:
                     f"{self.server} does not answer: DagFusion's log has the reason as error {reference}"
                 ) from error
             raise RemoteEngineError(
-                f"{self.server} cannot run the statement: DagFusion's log has the reason as error {reference}, and "
-                'engine="local" runs it without Spark'
+                f"{self.server} cannot run the statement ({_kind(error)}): DagFusion's log has the reason as error "
+                f'{reference}, and engine="local" runs it without Spark'
             ) from error
         except (ValueError, pa.ArrowException) as error:
             raise RemoteEngineError(f"{self.server} sent a malformed result: {error}") from error
+
+
+def _kind(error: grpc.RpcError) -> str:
+    """Return what the server calls an error: the condition, else the class, else the status of the call."""
+    for info in _error_infos(error):
+        metadata = {_text(entry, 1): _text(entry, 2) for entry in children(info, 3)}
+        if _CONDITION.fullmatch(condition := metadata.get("errorClass", "")):
+            return condition
+        if (name := _CLASS.fullmatch(_text(info, 1))) is not None:
+            return name[1]
+    return str(error.code().name)
+
+
+def _error_infos(error: grpc.RpcError) -> Iterator[bytes]:
+    """Yield what Spark and Sail say of an error beside its text, as messages `google.rpc.ErrorInfo`."""
+    for key, value in error.trailing_metadata() or ():
+        for detail in children(value, 3) if key == _DETAILS else ():
+            yield from (info for info in children(detail, 2) if _DOMAIN in children(info, 2))
+
+
+def _text(parent: bytes, number: int) -> str:
+    return b"".join(children(parent, number)).decode("utf-8", "replace")
 
 
 def _is_last(response: bytes) -> bool:

@@ -26,11 +26,7 @@ from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, PlannedTable, 
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
 from dagfusion_query.doors.iceberg.view_dialects import ViewDialects
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
-from dagfusion_query.errors import (
-    BadRequestError,
-    SettingsError,
-    UnauthenticatedError,
-)
+from dagfusion_query.errors import BadRequestError, QueryError, UnauthenticatedError
 from dagfusion_query.iceberg.publisher import Published, Publisher, open_publishers
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
@@ -66,8 +62,7 @@ _TYPES = {
     500: "InternalServerError",
     503: "ServiceUnavailableException",
 }
-# The protocol has no 422, which is the status elsewhere of a table with an error.
-_DECLARED = {422: 400}
+_DECLARED = (400, 401, 403, 404)  # the protocol has no other status for a client's error, such as 413, 415 or 422
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -119,7 +114,7 @@ class IcebergRoutes:
             Route(f"{table}/metrics", _answered(self.metrics), methods=["POST"]),
             Route(f"{table}/plan", _answered(self.plan), methods=["POST"]),
             Route(f"{table}/tasks", _answered(self.tasks), methods=["POST"]),
-            Route("/v1/oauth/tokens", _answered(self.token), methods=["POST"]),
+            Route("/v1/oauth/tokens", _answered(self.token, refused_token), methods=["POST"]),
             Route("/{path:path}", _answered(self.other), methods=_METHODS),
         ]
         guard = Middleware(
@@ -262,12 +257,7 @@ class IcebergRoutes:
         if form.get("grant_type") != "client_credentials":
             return _document({"error": "unsupported_grant_type"}, status=400)
         secret = form.get("client_secret") or _basic_secret(request.headers.get("authorization", ""))
-        try:
-            self._tokens.authenticate(secret)
-        except UnauthenticatedError as error:
-            return _document({"error": "invalid_client", "error_description": str(error)}, status=401)
-        except SettingsError as error:
-            return refusal(error)
+        self._tokens.authenticate(secret)
         token_type = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  # a name
         granted = {"access_token": secret, "token_type": "bearer", "issued_token_type": token_type}
         return _document(granted)
@@ -289,24 +279,37 @@ class IcebergRoutes:
             return await asyncio.to_thread(self._publishers[state.name].publish, table, layouts)
 
 
-def _answered(endpoint: Endpoint) -> Endpoint:
+def _answered(endpoint: Endpoint, refuse: Callable[[BaseException], Response] | None = None) -> Endpoint:
     """Return an endpoint whose errors are in the protocol's form."""
 
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
         except Exception as error:  # noqa: BLE001  # whatever it is, a client must not see it
-            return refusal(error)
+            return (refuse or refusal)(error)
 
     return answer
 
 
 def refusal(error: BaseException) -> Response:
     """Return the response for an error, or for the internal error that hides it from clients."""
-    shown = for_clients(error)
-    status = _DECLARED.get(shown.http_status, shown.http_status)
+    shown, status = _shown(error)
     kind = shown.kind if isinstance(shown, MissingError) else _TYPES.get(status, type(shown).__name__)
     return failed(status, kind, str(shown))
+
+
+def refused_token(error: BaseException) -> Response:
+    """Return the response for an error of the endpoint of tokens, whose form is that of OAuth2."""
+    shown, status = _shown(error)
+    code = "invalid_client" if isinstance(shown, UnauthenticatedError) else "invalid_request"
+    return _document({"error": code, "error_description": str(shown)}, status=status)
+
+
+def _shown(error: BaseException) -> tuple[QueryError, int]:
+    """Return what clients may read of an error, and its status in this protocol."""
+    shown = for_clients(error)
+    is_declared = shown.http_status in _DECLARED or shown.http_status >= 500  # noqa: PLR2004
+    return shown, shown.http_status if is_declared else 400
 
 
 def failed(status: int, kind: str, message: str) -> Response:
