@@ -101,6 +101,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "parameters",
         "formats",
         "settings",
+        "grant_names",
         "service_settings",
         "config_file",
         "config",

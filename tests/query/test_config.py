@@ -7,7 +7,8 @@ import pytest
 
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.settings import Settings
+from dagfusion_query.service_settings import EnvironmentSettings
+from dagfusion_query.settings import Settings, listed
 
 Write = Callable[[str], Path]
 TWO = """
@@ -46,14 +47,14 @@ def test_a_file_describes_environments(write: Write, tmp_path: Path) -> None:
     config = read_config({"UAT_KEY": "id"})
     uat, prod = config.environments
     assert (config.service.workers, config.state_dir) == (3, tmp_path / "state")
-    assert (uat.name, uat.bucket, uat.dagster_url) == ("uat", "acme-uat", "http://dagster.uat:3000")
-    assert uat.metadata_keys == ("where", "path")
+    assert (uat.name, uat.own.s3_bucket, uat.own.dagster_url) == ("uat", "acme-uat", "http://dagster.uat:3000")
+    assert listed(uat.settings.metadata_keys) == ("where", "path")
     assert uat.settings.event_log == "postgresql://dagster:hush@db:5432/uat"
     assert (uat.settings.access_key_id, uat.settings.secret_access_key) == ("id", "whisper")
     assert (uat.settings.environment, uat.settings.region) == ("uat", "us-east-2")
     assert prod.settings.event_log == str(tmp_path / "homes/prod")
     assert prod.settings.access_key_id is None
-    assert prod.metadata_keys == ("dagster/uri", "uri", "path", "s3_path")
+    assert listed(prod.settings.metadata_keys) == ("dagster/uri", "uri", "path", "s3_path")
     assert [e.settings.parallelism for e in config.environments] == [7, 7]
     assert [e.settings.state_dir for e in config.environments] == [str(tmp_path / "state" / n) for n in ("uat", "prod")]
 
@@ -74,7 +75,7 @@ def test_variables_come_before_the_file(write: Write) -> None:
     }
     config = read_config(variables)
     (uat,) = config.environments
-    assert (config.service.workers, uat.bucket) == (5, "other")
+    assert (config.service.workers, uat.own.s3_bucket) == (5, "other")
     assert (uat.settings.parallelism, uat.settings.region) == (2, "eu-west-1")
     key = (uat.settings.access_key_id, uat.settings.secret_access_key, uat.settings.session_token)
     assert key == ("mine", "own", None), "no part of a key comes from another source"
@@ -94,18 +95,18 @@ def test_arguments_come_before_all(write: Write) -> None:
     (only,) = read_config(variables, event_log="/here").environments
     assert (only.name, only.settings.event_log) == ("local", "/here")
     (uat,) = read_config(variables, event_log="/here", environment="uat").environments
-    assert (uat.settings.event_log, uat.bucket) == ("/here", "acme-uat")
+    assert (uat.settings.event_log, uat.own.s3_bucket) == ("/here", "acme-uat")
     (chosen,) = read_config(variables, environment="prod").environments
     assert chosen.name == "prod"
     (new,) = read_config(variables, event_log="/here", environment="staging").environments
-    assert (new.name, new.bucket) == ("staging", None)
+    assert (new.name, new.own.s3_bucket) == ("staging", None)
 
 
 @pytest.mark.usefixtures("write")
 def test_plain_variables_are_one_environment(tmp_path: Path) -> None:
     config = read_config({"DAGSTER_HOME": "/home", "ENVIRONMENT": "uat", "DAGFUSION_UAT_DAGSTER_URL": "https://ui"})
     (uat,) = config.environments
-    assert (uat.name, uat.settings.event_log, uat.dagster_url) == ("uat", "/home", "https://ui")
+    assert (uat.name, uat.settings.event_log, uat.own.dagster_url) == ("uat", "/home", "https://ui")
     assert uat.settings.state_dir == str(tmp_path / ".dagfusion/service/uat")
 
 
@@ -113,10 +114,10 @@ def test_where_iceberg_metadata_goes(write: Write) -> None:
     write(TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\niceberg_metadata = "s3://acme/_iceberg/"'))
     told = {"UAT_KEY": "id", "DAGFUSION_PROD_ICEBERG_CREDENTIALS": "keys", "DAGFUSION_ICEBERG_METADATA": "s3://no/no"}
     uat, prod = read_config(told).environments
-    assert (uat.iceberg_metadata, uat.iceberg_credentials) == (None, "none")
-    assert (prod.iceberg_metadata, prod.iceberg_credentials) == ("s3://acme/_iceberg", "keys")
+    assert (uat.own.iceberg_metadata, uat.own.iceberg_credentials) == (None, "none")
+    assert (prod.own.iceberg_metadata, prod.own.iceberg_credentials) == ("s3://acme/_iceberg", "keys")
     (only,) = read_config({**told, "DAGFUSION_ICEBERG_METADATA": "file:///x"}, event_log="/h").environments
-    assert (only.iceberg_metadata, only.iceberg_credentials) == ("file:///x", "none")
+    assert (only.own.iceberg_metadata, only.own.iceberg_credentials) == ("file:///x", "none")
 
 
 def test_secrets_show_nowhere(write: Write) -> None:
@@ -197,12 +198,12 @@ def test_the_keys_of_metadata_are_those_of_the_environment_else_of_all(
     monkeypatch.chdir(tmp_path)
     variables = {"DAGFUSION_EVENT_LOG": "/home", "ENVIRONMENT": "uat", **environments}
     (read,) = read_config(variables).environments
-    assert read.metadata_keys == ("dagster/uri", "uri", "path", "s3_path")
+    assert listed(read.settings.metadata_keys) == ("dagster/uri", "uri", "path", "s3_path")
     (read,) = read_config({**variables, "DAGFUSION_METADATA_KEYS": "a, b"}).environments
-    assert read.metadata_keys == ("a", "b")
+    assert listed(read.settings.metadata_keys) == ("a", "b")
     own = {"DAGFUSION_METADATA_KEYS": "a, b", "DAGFUSION_UAT_METADATA_KEYS": "c"}
     (read,) = read_config({**variables, **own}).environments
-    assert read.metadata_keys == ("c",)
+    assert listed(read.settings.metadata_keys) == ("c",)
 
 
 def test_days_after_which_objects_are_archived(write: Write) -> None:
@@ -252,3 +253,15 @@ def test_a_checkpoint_is_in_a_folder_of_a_bucket(folder: str) -> None:
     uat = {"DAGFUSION_ENVIRONMENTS": "uat", "DAGFUSION_UAT_EVENT_LOG": "/h"}
     with pytest.raises(SettingsError, match="environment uat: catalog_checkpoint must be s3://bucket/folder"):
         read_config({**uat, "DAGFUSION_UAT_CATALOG_CHECKPOINT": folder})
+
+
+def test_plain_variables_set_the_keys_of_the_only_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = {
+        "DAGFUSION_EVENT_LOG": "/home",
+        "DAGFUSION_ICEBERG_CONSOLIDATED": "*",
+        "DAGFUSION_DAGSTER_URL": "http://d/",
+    }
+    (only,) = read_config({**variables, "DAGFUSION_LOCAL_DAGSTER_URL": "http://own"}).environments
+
+    assert only.own == EnvironmentSettings(dagster_url="http://own", iceberg_consolidated=frozenset("*"))

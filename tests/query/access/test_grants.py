@@ -3,11 +3,15 @@
 from types import MappingProxyType
 
 import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dagfusion_contract.naming import TableName
+from dagfusion_contract.naming import TableName, table_name
 from dagfusion_query.access.grants import ALL, REMEMBERED, Grants, Scopes
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.errors import EnvironmentUnavailableError, QueryError
+from dagfusion_query.errors import EnvironmentUnavailableError, QueryError, SettingsError
+from dagfusion_query.service_settings import EnvironmentSettings
 
 DOWN = EnvironmentUnavailableError("environment prod cannot be read now")
 
@@ -66,3 +70,31 @@ def test_only_the_scopes_used_last_are_remembered() -> None:
     merged = [scopes.merged(snapshots, {}, grant) for grant in grants]
     assert scopes.merged(snapshots, {}, grants[-1]) is merged[-1]
     assert scopes.merged(snapshots, {}, grants[0]) is not merged[0]
+
+
+NOTHING = ("", "uat silver", "UAT", "1st", "*.orders", "uat_silver.or*", "uat_silver.", ".orders", "uat_s.a.b")
+IMPOSSIBLE = ("Uat_silver.*", "uat silver.*", "uat-silver.*", "uat_silver.taxID", "uat_silver.order", "größe.*")
+
+
+@pytest.mark.parametrize("name", [*NOTHING, *IMPOSSIBLE])
+def test_grants_and_settings_refuse_the_same_names(name: str) -> None:
+    with pytest.raises(SettingsError, match="grants must be tables"):
+        Grants.parse([name])
+    with pytest.raises(SettingsError, match="iceberg_consolidated must be tables"):
+        EnvironmentSettings.read("uat", {"iceberg_consolidated": name})
+
+
+@pytest.mark.parametrize("name", ["*", "uat", "prod_eu", "uat_silver_tax_id.*", "uat_silver.order_", "uat_s._2024"])
+def test_grants_and_settings_take_the_same_names(name: str) -> None:
+    assert Grants.parse([f" {name} "]).names == {name}
+    assert EnvironmentSettings.read("uat", {"iceberg_consolidated": f"{name}, uat"}).iceberg_consolidated == {
+        name,
+        "uat",
+    }
+
+
+@given(st.text(max_size=8), st.lists(st.text(max_size=8), min_size=1, max_size=3))
+def test_each_table_can_be_granted(environment: str, asset_key: list[str]) -> None:
+    name = table_name(environment, asset_key)
+
+    assert Grants.parse([str(name), f"{name.schema}.*"]).allow("other", name)

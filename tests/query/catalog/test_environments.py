@@ -20,7 +20,7 @@ from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.errors import EnvironmentUnavailableError, SnapshotError, UnknownTableError
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings
 
 Record = Callable[..., dict[str, Any]]
@@ -39,7 +39,10 @@ def follow(tmp_path: Path) -> Iterator[Follow]:
                 Settings(log, name, state_dir=str(state / name), poll_interval_s=0.05)
                 for name, log in event_logs.items()
             ]
-            configs = [EnvironmentConfig(s.environment, s, f"http://{s.environment}", None, ()) for s in settings]
+            configs = [
+                EnvironmentConfig(s.environment, s, EnvironmentSettings(dagster_url=f"http://{s.environment}"))
+                for s in settings
+            ]
             environments = Environments(Config(ServiceSettings(), tuple(configs), state))
             stack.callback(environments.close)
             return environments

@@ -142,7 +142,7 @@ def test_a_token_of_spark_in_the_clear(remote: str, faults: list[str]) -> None:
 
 
 def environment(name: str, **settings: Any) -> EnvironmentConfig:
-    return EnvironmentConfig(name, Settings(environment=name, **settings), None, None, ())
+    return EnvironmentConfig(name, Settings(environment=name, **settings))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from dagfusion_query.errors import (
     SettingsError,
     SnapshotError,
 )
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.query.doors.doors import AdbcDoor, ConnectionDoor
 from tests.query.doors.flight.conftest import Doors as FlightDoors
@@ -51,7 +51,7 @@ class Failing(FakeService):
 def shown(error: Exception, folder: Path, tokens: Tokens) -> tuple[list[QueryError], dict[str, str]]:
     """Return what clients get of an error: over HTTP and Flight, and the error model of the Iceberg catalog."""
     service, settings = Failing(error), ServiceSettings()
-    uat = EnvironmentConfig("uat", Settings(), None, None, (), f"file://{folder}/_iceberg")
+    uat = EnvironmentConfig("uat", Settings(), EnvironmentSettings(iceberg_metadata=f"file://{folder}/_iceberg"))
     iceberg = IcebergRoutes(service, Config(settings, (uat,), folder), tokens)
     with ExitStack() as closing:
         pages = closing.enter_context(judged(iceberg.mounts()))

@@ -99,7 +99,7 @@ class Served:
         attached = (
             replace(Settings(result_cache_dir="none"), **engine, environment=name, state_dir=None) for name in names
         )
-        environments = tuple(EnvironmentConfig(s.environment, s, None, None, ()) for s in attached)
+        environments = tuple(EnvironmentConfig(s.environment, s) for s in attached)
         limits = replace(ServiceSettings(), **{"workers": 2, **settings})
         self.service = Service(Config(limits, environments, catalogs.root), cast("Environments", catalogs))
         self._id: str | None = None

@@ -332,7 +332,7 @@ def test_a_fetch_whose_worker_dies_counts_as_much_as_it_may_have_fetched(tmp_pat
 
 
 def test_without_local_copies_the_setting_has_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    environment = EnvironmentConfig("local", Settings(object_cache_dir="none"), None, None, ())
+    environment = EnvironmentConfig("local", Settings(object_cache_dir="none"))
     config = Config(ServiceSettings(warm_up_bytes=1), (environment,), tmp_path)
     service = Service(config, cast("Environments", PublishedCatalogs(tmp_path)))
     service._warm_up()

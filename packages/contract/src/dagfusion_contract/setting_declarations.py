@@ -25,10 +25,11 @@ def setting(  # one row of a table
     numbers: range | None = None,
     accepts: Callable[[str], bool] | None = None,
     requirement: str = "",
+    read: Callable[[str], Any] | None = None,
     is_path: bool = False,
     is_secret: bool = False,
 ) -> Any:
-    """Declare a setting. Its values have the type of the default: text, or positive numbers.
+    """Declare a setting. Its values are what `read` makes of a text, else text or positive numbers, as the default is.
 
     Args:
         variable: The environment variable. `{NAME}` in it is the name of an environment.
@@ -40,6 +41,7 @@ def setting(  # one row of a table
         numbers: The whole numbers that it can have, if not all positive ones.
         accepts: Returns True for a text that it can have, if not all.
         requirement: What `accepts` accepts: the rest of a sentence with "must be".
+        read: Makes the value from an accepted text, such as a set of names.
         is_path: Whether it is a path; in `dagfusion.toml`, relative to the file.
         is_secret: Whether it is left out of `repr`.
     """
@@ -53,7 +55,10 @@ def setting(  # one row of a table
         "numbers": numbers,
         "accepts": accepts,
         "requirement": requirement,
+        "read": read,
         "is_path": is_path,
+        "like": None,
+        "inherits": False,
     }
     return field(default=default, repr=not is_secret, metadata=metadata)
 
@@ -72,9 +77,17 @@ def setting_like(kind: Any, name: str, default: Any = None, **changes: Any) -> A
     return field(default=default, repr=same.repr, metadata={**same.metadata, **changes})
 
 
-def setting_of_environment(variable: str, kind: Any, name: str) -> Any:
-    """Declare the setting of one of several environments that means the same as a setting of all."""
-    return setting_like(kind, name, variable=variable, section="")
+def setting_of_environment(variable: str, kind: Any, name: str, *, inherits: bool = False) -> Any:
+    """Declare the setting of one of several environments that means the same as a setting of all.
+
+    Args:
+        variable: Its variable, with `{NAME}` for the name of the environment.
+        kind: The class of the setting of all.
+        name: The field of it.
+        inherits: Whether an environment without it has the value of all; else it has the default.
+    """
+    default = None if inherits else declaration(kind, name).default
+    return setting_like(kind, name, default, variable=variable, section="", like=(kind, name), inherits=inherits)
 
 
 def declared(kind: Any, section: str | None = None) -> list["Field[Any]"]:

@@ -78,13 +78,13 @@ class SettingReader:
         shown = f"{str(value)[:_LONGEST_ECHO]}..." if is_long else value
         return self.error(f"{where} must be {requirement}, got {shown!r}")
 
-    def _text(self, field: "Field[Any]", where: str, text: str) -> str:
+    def _text(self, field: "Field[Any]", where: str, text: str) -> Any:
         choices, accepts = field.metadata["choices"], field.metadata["accepts"]
         if choices and text not in choices:
             raise self.refusal(where, f"one of {', '.join(choices)}", text)
         if accepts is not None and not accepts(text):
             raise self.refusal(where, field.metadata["requirement"], text, is_secret=not field.repr)
-        return text
+        return text if field.metadata["read"] is None else field.metadata["read"](text)
 
     def _number(self, field: "Field[Any]", kind: type[int | float], where: str, value: Any) -> int | float:
         numbers = field.metadata["numbers"]

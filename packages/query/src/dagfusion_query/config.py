@@ -5,7 +5,7 @@ environments are configured, there is one: that of the plain variables, as for `
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from dagfusion_contract.setting_declarations import declaration, declared
 from dagfusion_query.config_file import Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.secrets_manager import reference_in
-from dagfusion_query.service_settings import NO_CREDENTIALS, ConfigSettings, EnvironmentSettings, ServiceSettings
+from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import NO_STATE, READER, Settings, check_environment_name, listed
 
 _PRIVATE = 0o700
@@ -24,7 +24,7 @@ _WARM_UP_PERCENT = 5  # of the local copies within an hour; new copies have a te
 # A key's parts belong together: where one source gives a key, no other completes it.
 _AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _AWS = ("aws_region", "aws_endpoint_url")
-_OF_ALL = ("metadata_keys", "archived_after_days")  # settings of all environments, which one may have otherwise
+_SOURCE = ("event_log", *_AWS, *_AWS_KEY)  # keys with rules of their own
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,12 @@ class EnvironmentConfig:
     Attributes:
         name: The first word of its schemas.
         settings: Its event log, region, endpoint and keys, and the folder of its snapshots.
-        dagster_url: Where its Dagster UI is, for links.
-        bucket: The one bucket that its objects may be in; None allows any, and local files.
-        metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
-        iceberg_metadata: The folder of Iceberg metadata; None keeps the environment out of the Iceberg catalog.
-        iceberg_credentials: What clients of that catalog get: `none`, `keys` for the environment's own keys, or the ARN
-            of the role that is assumed for them.
-        iceberg_consolidated: The tables whose large objects that catalog names, as grants name tables.
+        own: What else is set of it.
     """
 
     name: str
     settings: Settings
-    dagster_url: str | None
-    bucket: str | None
-    metadata_keys: tuple[str, ...]
-    iceberg_metadata: str | None = None
-    iceberg_credentials: str = NO_CREDENTIALS
-    iceberg_consolidated: frozenset[str] = frozenset()
+    own: EnvironmentSettings = field(default_factory=EnvironmentSettings)
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,9 @@ def read_config(
     service = ServiceSettings.read(variables, document.service)
     state_dir = _state_dir(variables, document)
     engine = READER.read_values(
-        [*declared(Settings, "engine"), *(declaration(Settings, name) for name in _OF_ALL)], variables, document.engine
+        [*declared(Settings, "engine"), *(declaration(Settings, name) for name in _like(Settings, inherits=True))],
+        variables,
+        document.engine,
     )
     names = _names(variables, document, event_log, environment)
     if names:
@@ -211,7 +202,14 @@ def _environment(
         session_token=of_name.aws_session_token,
         **engine,
     )
-    return _with_options(name, settings, of_name)
+    return EnvironmentConfig(name, _with_own(settings, of_name), of_name)
+
+
+def _like(kind: type, *, inherits: bool | None = None) -> dict[str, str]:
+    """Return the keys of an environment that mean the same as settings of a class, by the names of these settings."""
+    keys = [key for key in declared(EnvironmentSettings) if inherits in (None, key.metadata["inherits"])]
+    likes = {key.name: key.metadata["like"] for key in keys}
+    return {like[1]: key for key, like in likes.items() if like is not None and like[0] is kind}
 
 
 def _variable(environment: str, key: str) -> str:
@@ -241,28 +239,17 @@ def _from_variables(
         )
     name = settings.environment
     own = _own(name, variables)
-    of_all = ConfigSettings.read(variables)
-    for key in ("dagster_url", "iceberg_metadata", "iceberg_credentials", "iceberg_consolidated"):
-        if (value := getattr(of_all, key)) is not None:
+    for of_all, key in _like(ConfigSettings).items():
+        if value := variables.get(declaration(ConfigSettings, of_all).metadata["variable"]):
             own.setdefault(key, value)
     of_name = EnvironmentSettings.read(name, {**document.environments.get(name, {}), **own})
-    return _with_options(name, settings, of_name)
+    return EnvironmentConfig(name, _with_own(settings, of_name), of_name)
 
 
-def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -> EnvironmentConfig:
-    days = settings.archived_after_days if of_name.archived_after_days is None else of_name.archived_after_days
-    checkpoint = of_name.catalog_checkpoint or settings.catalog_checkpoint
-    settings = replace(settings, catalog_checkpoint=checkpoint, archived_after_days=days)
-    return EnvironmentConfig(
-        name,
-        settings,
-        of_name.dagster_url and of_name.dagster_url.rstrip("/"),
-        of_name.s3_bucket,
-        listed(of_name.metadata_keys or settings.metadata_keys),
-        of_name.iceberg_metadata and of_name.iceberg_metadata.rstrip("/"),
-        of_name.iceberg_credentials or NO_CREDENTIALS,
-        frozenset(listed(of_name.iceberg_consolidated or "")),
-    )
+def _with_own(settings: Settings, own: EnvironmentSettings) -> Settings:
+    """Return settings with the values that one environment has otherwise."""
+    values = {of_all: getattr(own, key) for of_all, key in _like(Settings).items() if key not in _SOURCE}
+    return replace(settings, **{name: value for name, value in values.items() if value is not None})
 
 
 def _check_warm_up(service: ServiceSettings, environments: Sequence[EnvironmentConfig]) -> None:

@@ -66,13 +66,14 @@ def restored(code: str, text: str, details: dict[str, int | float]) -> QueryErro
 
 
 def _by_code() -> dict[str, type[QueryError]]:
-    found: dict[str, type[QueryError]] = {}
-    waiting: list[type[QueryError]] = [QueryError]
-    while waiting:
-        kind = waiting.pop()
-        found[kind.code] = kind
-        waiting += kind.__subclasses__()
-    return found
+    return {kind.code: kind for kind in tree(QueryError)}
+
+
+def tree(root: type[QueryError]) -> Iterator[type[QueryError]]:
+    """Yield a class of errors and all its subclasses."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from tree(kind)
 
 
 class InternalError(QueryError):

@@ -206,7 +206,7 @@ class _Process:
         async with AsyncExitStack() as stack:
             environments = Environments(self._config)
             stack.push_async_callback(asyncio.to_thread, environments.close)
-            dagster_urls = {one.name: one.dagster_url for one in self._config.environments if one.dagster_url}
+            dagster_urls = {one.name: one.own.dagster_url for one in self._config.environments if one.own.dagster_url}
             service = Service(self._config, environments, open_traces(os.environ, dagster_urls))
             http, flight = self._doors(service)
             http.bind()

@@ -17,13 +17,13 @@ from dagfusion_contract.setting_declarations import (
 )
 from dagfusion_contract.uri import is_folder
 from dagfusion_query.engine_choice import EngineChoice, is_spark_url
-from dagfusion_query.settings import READER, Settings
+from dagfusion_query.grant_names import REQUIREMENT, is_grant_name
+from dagfusion_query.settings import READER, Settings, listed
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
-_NAME = re.compile(r"\*|[^\s.*]+(\.(\*|[^\s.*]+))?")  # as in grants
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
 LISTED_OBJECTS, ORPHANS_AFTER_H = 100_000, 24.0  # of `dagfusion doctor`, by default
 _CORES = os.cpu_count() or 1
@@ -33,8 +33,16 @@ def _gives_credentials(text: str) -> bool:
     return text in (NO_CREDENTIALS, OWN_KEYS) or _ROLE.fullmatch(text) is not None
 
 
-def _are_names(text: str) -> bool:
-    return all(_NAME.fullmatch(name.strip()) for name in text.split(","))
+def _are_grant_names(text: str) -> bool:
+    return all(is_grant_name(name.strip()) for name in text.split(","))
+
+
+def _grant_names(text: str) -> frozenset[str]:
+    return frozenset(listed(text))
+
+
+def _without_last_slash(text: str) -> str:
+    return text.rstrip("/")
 
 
 def _is_spark(text: str) -> bool:
@@ -62,6 +70,7 @@ class ConfigSettings:
         "Dagster's web interface, for links.",
         accepts=is_server,
         requirement="the http:// or https:// URL of Dagster's UI, without a password",
+        read=_without_last_slash,
     )
     iceberg_metadata: str | None = setting(
         "DAGFUSION_ICEBERG_METADATA",
@@ -70,27 +79,28 @@ class ConfigSettings:
         "`/iceberg` on the HTTP address is an Iceberg REST catalog.",
         accepts=_is_folder,
         requirement="s3://bucket/folder or file:///folder without ?, # and %",
+        read=_without_last_slash,
     )
-    iceberg_credentials: str | None = setting(
+    iceberg_credentials: str = setting(
         "DAGFUSION_ICEBERG_CREDENTIALS",
-        None,
+        NO_CREDENTIALS,
         "The S3 credentials that clients of the Iceberg catalog get. `none`: no credentials; clients use their own. "
         "The ARN of an IAM role: temporary credentials of the role, which can read only the requested table. `keys`: "
         "the service's own keys. DANGER: a client can then access everything that the service can access, regardless "
         "of its grants.",
-        shown=f"`{NO_CREDENTIALS}`",
         accepts=_gives_credentials,
         requirement="none, keys, or the ARN of an IAM role such as arn:aws:iam::123456789012:role/iceberg-clients",
     )
-    iceberg_consolidated: str | None = setting(
+    iceberg_consolidated: frozenset[str] = setting(
         "DAGFUSION_ICEBERG_CONSOLIDATED",
-        None,
+        frozenset(),
         "Tables whose large objects the Iceberg catalog names in place of the small ones, separated by commas: tables "
         "(`uat_silver.orders`), schemas (`uat_silver.*`), environments (`uat`), or `*` for all. A large object is "
         "named while all that it holds is current.",
         shown="no table",
-        accepts=_are_names,
-        requirement="tables (uat_silver.orders), schemas (uat_silver.*), environments (uat) or *, separated by commas",
+        accepts=_are_grant_names,
+        requirement=f"{REQUIREMENT}, separated by commas",
+        read=_grant_names,
     )
 
     @classmethod
@@ -123,20 +133,22 @@ class EnvironmentSettings:
         "DAGFUSION_{NAME}_AWS_SESSION_TOKEN", Settings, "session_token"
     )
     dagster_url: str | None = setting_of_environment("DAGFUSION_{NAME}_DAGSTER_URL", ConfigSettings, "dagster_url")
-    metadata_keys: str | None = setting_of_environment("DAGFUSION_{NAME}_METADATA_KEYS", Settings, "metadata_keys")
+    metadata_keys: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_METADATA_KEYS", Settings, "metadata_keys", inherits=True
+    )
     catalog_checkpoint: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_CATALOG_CHECKPOINT", Settings, "catalog_checkpoint"
     )
     archived_after_days: int | None = setting_of_environment(
-        "DAGFUSION_{NAME}_ARCHIVED_AFTER_DAYS", Settings, "archived_after_days"
+        "DAGFUSION_{NAME}_ARCHIVED_AFTER_DAYS", Settings, "archived_after_days", inherits=True
     )
     iceberg_metadata: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_ICEBERG_METADATA", ConfigSettings, "iceberg_metadata"
     )
-    iceberg_credentials: str | None = setting_of_environment(
+    iceberg_credentials: str = setting_of_environment(
         "DAGFUSION_{NAME}_ICEBERG_CREDENTIALS", ConfigSettings, "iceberg_credentials"
     )
-    iceberg_consolidated: str | None = setting_of_environment(
+    iceberg_consolidated: frozenset[str] = setting_of_environment(
         "DAGFUSION_{NAME}_ICEBERG_CONSOLIDATED", ConfigSettings, "iceberg_consolidated"
     )
 

@@ -239,13 +239,18 @@ def stack_service(variables: Mapping[str, str]) -> str | None:
 ENGINE_SETTINGS = names(Settings, "engine")
 
 
+def is_environment_name(name: str) -> bool:
+    """Return True if a name can begin the names of schemas: it is a lower-case identifier."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_environment_name(name: str) -> None:
     """Refuse a name that cannot begin a schema's.
 
     Raises:
         SettingsError: The name is not a lower-case identifier.
     """
-    if not _NAME.fullmatch(name):
+    if not is_environment_name(name):
         raise SettingsError(
             f"an environment's name must be a lower-case identifier such as uat or prod_eu, got {name!r}: it begins "
             "the names of its schemas"

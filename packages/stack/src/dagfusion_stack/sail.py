@@ -136,7 +136,7 @@ def token(home: Home, tokens_file: Path) -> str:
         ServerError: The file of tokens cannot be used.
     """
     from dagfusion_query.access.authentication import Tokens  # noqa: PLC0415  # imports pyarrow, as grants do
-    from dagfusion_query.access.grants import EVERYTHING  # noqa: PLC0415
+    from dagfusion_query.grant_names import EVERYTHING  # noqa: PLC0415
 
     tokens, kept = Tokens(tokens_file), home.path / "sail-token"
     name = f"sail-{hashlib.sha256(str(home.path).encode()).hexdigest()[:12]}"  # stacks may share a file of tokens

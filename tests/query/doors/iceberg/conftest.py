@@ -23,7 +23,7 @@ from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.errors import EnvironmentUnavailableError, NameCollisionError
 from dagfusion_query.event_log.event_log_interface import Materialization
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.pipeline.written import key_range
 from tests.query.catalog.folding import EMPTY, written
@@ -117,9 +117,9 @@ def environments(tmp_path: Path) -> list[EnvironmentConfig]:
     settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
     folder = f"file://{tmp_path}/_iceberg"
     return [
-        EnvironmentConfig("uat", settings, None, None, (), folder),
-        EnvironmentConfig("prod", settings, None, None, (), folder, "keys"),
-        EnvironmentConfig("dev", settings, None, None, ()),
+        EnvironmentConfig("uat", settings, EnvironmentSettings(iceberg_metadata=folder)),
+        EnvironmentConfig("prod", settings, EnvironmentSettings(iceberg_metadata=folder, iceberg_credentials="keys")),
+        EnvironmentConfig("dev", settings),
     ]
 
 

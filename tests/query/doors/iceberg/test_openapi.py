@@ -13,7 +13,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes
 from dagfusion_query.errors import EnvironmentUnavailableError
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.conftest import DELEGATED, TABLE, snapshot
@@ -45,7 +45,8 @@ def judge() -> Judge:
 def client(tmp_path: Path, tokens: Tokens, judge: Judge) -> Iterator[httpx.Client]:
     settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
     names, folder = ("uat", "prod"), f"file://{tmp_path}/_iceberg"
-    environments = [EnvironmentConfig(name, settings, None, None, (), folder, "keys") for name in names]
+    own = EnvironmentSettings(iceberg_metadata=folder, iceberg_credentials="keys")
+    environments = [EnvironmentConfig(name, settings, own) for name in names]
     down = environment("prod", Snapshot(0, "prod"), EnvironmentUnavailableError("environment prod cannot be read now"))
     service = FakeService({"uat": environment("uat", snapshot()), "prod": down})
     config = Config(ServiceSettings(), tuple(environments), tmp_path)

@@ -27,6 +27,7 @@ from dagfusion_query.doors.iceberg.storage_credentials import (
 )
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.event_log.event_log_interface import Consolidation
+from dagfusion_query.service_settings import EnvironmentSettings
 from dagfusion_query.settings import Settings
 from tests.deploy.policies import allows
 from tests.query.catalog.folding import EMPTY, written
@@ -98,7 +99,16 @@ def credentials_of(sts: Sts, gives: str = ROLE, consolidated: frozenset[str] = f
         access_key_id="AKID", secret_access_key="own", region="us-east-2", endpoint_url=sts.url, environment="uat"
     )
     return StorageCredentials(
-        EnvironmentConfig("uat", settings, None, "lake", (), "s3://lake/_iceberg", gives, consolidated)
+        EnvironmentConfig(
+            "uat",
+            settings,
+            EnvironmentSettings(
+                s3_bucket="lake",
+                iceberg_metadata="s3://lake/_iceberg",
+                iceberg_credentials=gives,
+                iceberg_consolidated=consolidated,
+            ),
+        )
     )
 
 

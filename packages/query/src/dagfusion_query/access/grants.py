@@ -10,8 +10,8 @@ from typing import Any
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table, readable
 from dagfusion_query.errors import QueryError, SettingsError
+from dagfusion_query.grant_names import EVERYTHING, REQUIREMENT, is_grant_name
 
-EVERYTHING = "*"
 REMEMBERED = 8
 
 
@@ -31,16 +31,12 @@ class Grants:
         """Read grants as a user writes them.
 
         Raises:
-            SettingsError: One is not an environment, a schema with `.*`, a table or `*`.
+            SettingsError: One is not an environment, a schema with `.*`, a table or `*`, or nothing can have its name.
         """
         read = frozenset(name.strip() for name in names)
-        for name in read:
-            schema, dot, table = name.partition(".")
-            if name != EVERYTHING and (not schema or EVERYTHING in schema or bool(dot) != bool(table) or "." in table):
-                raise SettingsError(
-                    f"a grant must be an environment (uat), a schema (uat_silver.*), a table (uat_silver.orders) or *, "
-                    f"got {name!r}"
-                )
+        for name in sorted(read):
+            if not is_grant_name(name):
+                raise SettingsError(f"grants must be {REQUIREMENT}, got {name!r}")
         return cls(read)
 
     @property

@@ -33,6 +33,7 @@ from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog, Hi
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.redact import unavailable
 from dagfusion_query.returned_values import TableDiff, TableGeneration
+from dagfusion_query.settings import listed
 
 _log = logging.getLogger(__name__)
 
@@ -184,13 +185,15 @@ class _Follower:
         self._thread.start()
 
     def state(self) -> EnvironmentState:
-        catalog, config = self._catalog, self._config
+        catalog, config, dagster_url = self._catalog, self._config, self._config.own.dagster_url
         if catalog is None:
-            return EnvironmentState(config.name, self._empty, self._folder, self._problem, None, config.dagster_url)
+            return EnvironmentState(config.name, self._empty, self._folder, self._problem, None, dagster_url)
         lag = catalog.lag()
         problem = None if catalog.is_saved else unavailable(config.name, lag.last_error)
         age_s = None if self._checkpointer is None else self._checkpointer.age_s
-        return EnvironmentState(config.name, catalog.current(), self._folder, problem, lag, config.dagster_url, age_s)
+        return EnvironmentState(
+            config.name, catalog.current(), self._folder, problem, lag, config.own.dagster_url, age_s
+        )
 
     def refresh(self, timeout_s: float) -> None:
         if self._catalog is None:
@@ -291,8 +294,8 @@ class _Follower:
             self._checkpointer.start()
 
     def _reader(self) -> EventLog:
-        records = EventReader(self._config.metadata_keys, self._config.bucket)
         settings = self._config.settings
+        records = EventReader(listed(settings.metadata_keys), self._config.own.s3_bucket)
         return open_event_log(settings.event_log or "", records=records, region=settings.region)
 
     def _open(self) -> LiveCatalog:
@@ -304,9 +307,9 @@ class _Follower:
             self._folder,
             poll_interval_s=settings.poll_interval_s,
             shared=True,
-            discovery=open_discovery(settings, self._folder, config.bucket),
+            discovery=open_discovery(settings, self._folder, config.own.s3_bucket),
             checkpoint=open_checkpoint(settings),
-            bucket=config.bucket,
+            bucket=config.own.s3_bucket,
         )
 
 

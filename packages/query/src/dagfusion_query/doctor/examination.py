@@ -45,6 +45,7 @@ from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H
+from dagfusion_query.settings import listed
 
 _POLL_INTERVAL_S = 3600.0  # the catalog is refreshed when it is needed
 _DISCOVERY_WAIT_S = 30.0
@@ -109,8 +110,8 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
             found.faults += check_checkpoint(_checkpoint_facts(config, log, catalog, problem, scope.clock()), where)
         except EventLogError as error:
             found.faults.append(unreachable(error, where))
-            if config.bucket is not None:
-                _examine_buckets(config, found, {config.bucket: []}, scope)
+            if config.own.s3_bucket is not None:
+                _examine_buckets(config, found, {config.own.s3_bucket: []}, scope)
             return found
         found.snapshot = catalog.current()
         found.faults += check_tables(found.snapshot)
@@ -130,10 +131,10 @@ def open_catalog(config: EnvironmentConfig, checkpoint: CheckpointStore | None =
         _reader(config),
         config.name,
         poll_interval_s=_POLL_INTERVAL_S,
-        discovery=open_discovery(config.settings, None, config.bucket),
+        discovery=open_discovery(config.settings, None, config.own.s3_bucket),
         discovery_wait_s=_DISCOVERY_WAIT_S,
         checkpoint=checkpoint,
-        bucket=config.bucket,
+        bucket=config.own.s3_bucket,
     )
 
 
@@ -170,7 +171,7 @@ def _checkpoint_facts(
 
 
 def _reader(config: EnvironmentConfig) -> EventLog:
-    records = EventReader(config.metadata_keys, config.bucket)
+    records = EventReader(listed(config.settings.metadata_keys), config.own.s3_bucket)
     return open_event_log(config.settings.event_log or "", records=records, region=config.settings.region)
 
 
@@ -187,7 +188,7 @@ def _examine_database(log: EventLog, found: Diagnosis, where: str, scope: Scope,
 
 def _buckets(config: EnvironmentConfig, snapshot: Snapshot) -> dict[str, list[str]]:
     """Return the buckets, each with the folders of tables in it."""
-    found: dict[str, list[str]] = {config.bucket: []} if config.bucket is not None else {}
+    found: dict[str, list[str]] = {config.own.s3_bucket: []} if config.own.s3_bucket is not None else {}
     for table in snapshot.tables.values():
         for uri in folders(table):
             found.setdefault(store_parts(store_url(uri))[1], []).append(object_path(uri))

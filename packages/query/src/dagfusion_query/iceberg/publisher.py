@@ -340,10 +340,10 @@ def open_publishers(config: Config) -> dict[str, Publisher]:
     """Return the publishers of the environments that have a folder for metadata, by their names."""
     return {
         one.name: Publisher(
-            one.iceberg_metadata, one.settings, partial(Grants(one.iceberg_consolidated).allow, one.name)
+            one.own.iceberg_metadata, one.settings, partial(Grants(one.own.iceberg_consolidated).allow, one.name)
         )
         for one in config.environments
-        if one.iceberg_metadata
+        if one.own.iceberg_metadata
     }
 
 

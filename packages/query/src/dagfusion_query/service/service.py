@@ -278,7 +278,14 @@ class Service:
             return await asyncio.to_thread(self._environments.history, environment, asset_key, partition_key)
 
     async def revisions(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
-        """Return what the latest runs wrote of a table; see `Environments.revisions`."""
+        """Return what the latest runs wrote of a table; see `Environments.revisions`.
+
+        Raises:
+            UnknownTableError: There is none that the caller may read.
+            NameCollisionError: Two assets have tables of this name.
+            TooBusyError: Many such requests are in progress.
+            EnvironmentUnavailableError: The database does not answer.
+        """
         return await self._past.revisions(name, limit, caller.grants)
 
     async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:
@@ -286,7 +293,18 @@ class Service:
         return await self._past.table(name, event_id, caller.grants)
 
     async def diff(self, name: TableName, before: AsOf, after: AsOf | None, caller: Caller) -> TableDiff:
-        """Compare two states of a table; see `Environments.diff`."""
+        """Compare two states of a table; see `Environments.diff`.
+
+        Raises:
+            AsOfError: One is in the future.
+            PastError: The event log does not have what the table held.
+            UnknownTableError: There is none that the caller may read.
+            CatalogError: Two assets have tables of this name, or the table's files have no common schema.
+            EventRecordError: A record of one of the states cannot be used.
+            UnsupportedTypeError: A column has a type that is not supported.
+            TooBusyError: Many such requests are in progress.
+            EnvironmentUnavailableError: The database does not answer.
+        """
         return await self._past.diff(name, before, after, caller.grants)
 
     def ready(self) -> QueryError | None:

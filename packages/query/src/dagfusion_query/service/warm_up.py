@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.access.grants import ALL, EVERYTHING
+from dagfusion_query.access.grants import ALL
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents.query_documents import QueryInfo, State
 from dagfusion_query.errors import QueryCancelledError, QueryError, QueryTimeoutError
+from dagfusion_query.grant_names import EVERYTHING
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service.query_registry import sources

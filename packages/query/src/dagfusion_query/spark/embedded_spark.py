@@ -28,7 +28,7 @@ from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.parameters import Params, scalars
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.settings import READER, Settings, listed
+from dagfusion_query.settings import READER, Settings
 from dagfusion_query.spark import import_client
 from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.sent_statements import interrupted, sent_statement, sent_tables
@@ -199,8 +199,7 @@ class EmbeddedSpark:
         import_client()
         folder, publisher = self._setting(ConfigSettings, "iceberg_metadata"), None
         if folder is not None:
-            consolidated = self._setting(ConfigSettings, "iceberg_consolidated")
-            allow = Grants(frozenset(listed(consolidated or ""))).allow
+            allow = Grants(self._setting(ConfigSettings, "iceberg_consolidated")).allow
             publisher = Publisher(folder, self._settings, partial(allow, self._settings.environment))
         catalog, auto_bytes = (self._setting(ServiceSettings, name) for name in ("spark_catalog", "spark_auto_bytes"))
         return _Server(remote, catalog, auto_bytes, publisher)

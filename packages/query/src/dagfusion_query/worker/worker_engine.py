@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import LOCAL, local_path
-from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
+from dagfusion_query.access.grants import Grants, Scopes
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, readable
 from dagfusion_query.catalog.past_tables import PastSnapshots, as_past
@@ -27,6 +27,7 @@ from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.engine.runtime import Job
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
+from dagfusion_query.grant_names import EVERYTHING
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.left_out import split

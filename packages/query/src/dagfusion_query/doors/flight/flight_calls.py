@@ -260,7 +260,7 @@ _STATUSES: Mapping[str, type[Exception]] = {
     "FAILED_PRECONDITION": _without_traceback("FailedPrecondition", flight.FlightServerError),
 }
 # pyarrow cannot say these statuses: the text has the name, and the trailer the code.
-_NAMED_IN_TEXT = frozenset({"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"})
+_NAMED_IN_TEXT = frozenset(name for name, kind in _STATUSES.items() if issubclass(kind, flight.FlightServerError))
 
 
 def failure(error: BaseException, context: Any = None) -> Exception:

@@ -125,7 +125,7 @@ class CatalogRoutes:
 
         Raises:
             UnknownTableError: There is none that the caller may read.
-            QueryError: The name could not be given to a table.
+            NameCollisionError: Two assets have tables of this name.
         """
         name = _table_name(request)
         for state in self._service.environments(caller_of(request)).values():

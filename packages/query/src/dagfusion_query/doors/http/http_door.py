@@ -30,7 +30,7 @@ from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, Secu
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.doors.http.requests_and_responses import document, problem, problem_response
 from dagfusion_query.doors.http.statement_routes import QueryRoutes, StatementRoutes
-from dagfusion_query.errors import ForbiddenError, QueryError, UnknownTableError
+from dagfusion_query.errors import ForbiddenError, QueryError, ServiceUnavailableError
 from dagfusion_query.service.metrics import CONTENT_TYPE
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
@@ -95,7 +95,8 @@ class StatusRoutes:
         problem = self._service.ready()
         if problem is None:
             return document(StatusDocument("ready"))
-        return problem_response(503, problem.code, "no statement can be run now: the service's log says why")
+        text = "no statement can be run now: the service's log says why"
+        return problem_response(ServiceUnavailableError.http_status, problem.code, text)
 
     async def metrics(self, request: Request) -> Response:
         """Return Prometheus's text; it counts all users' queries, so that only who may read everything may read it."""
@@ -121,9 +122,7 @@ class StatusRoutes:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    # A table that a path names is a resource; one that a statement names is a mistake in the statement.
-    missing = isinstance(error, UnknownTableError) and request.method != "POST"
-    return problem(error, status=404 if missing else None)
+    return problem(error, method=request.method)
 
 
 async def _not_found(_: Request, error: Exception) -> Response:

@@ -21,6 +21,30 @@ from dagfusion_query.documents.query_documents import (
 )
 from dagfusion_query.doors.http.catalog_routes import PAGE_LIMIT_ROWS, PAGE_ROWS
 from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
+from dagfusion_query.doors.http.requests_and_responses import status_of
+from dagfusion_query.errors import (
+    AsOfError,
+    BadRequestError,
+    BodyTooLongError,
+    CatalogError,
+    ContentEncodingError,
+    EnvironmentUnavailableError,
+    EventRecordError,
+    ExecutionError,
+    ForbiddenError,
+    InternalError,
+    NameCollisionError,
+    PastError,
+    QueryError,
+    ServiceUnavailableError,
+    StatementError,
+    TooBusyError,
+    UnauthenticatedError,
+    UnknownQueryError,
+    UnknownTableError,
+    UnsupportedTypeError,
+    tree,
+)
 from dagfusion_query.formats import Format
 from dagfusion_query.returned_values import REVISIONS, REVISIONS_LIMIT, TableDiff
 from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT
@@ -29,7 +53,17 @@ Document = Mapping[str, Any]
 
 _OPEN: Sequence[Document] = ()
 _MOST_QUERIES = "The maximum number of ended queries. A page ends early at 4 MiB of statements and error messages."
-_SQL_ERRORS = (400, 401, 403, 410, 413, 415, 422, 429, 499, 500, 503, 504, 507)
+Errors = Sequence[type[QueryError]]
+
+# What every request can fail with that has a caller; the tests compare the others with the code of the routes.
+_ANY: Errors = (BadRequestError, UnauthenticatedError, ForbiddenError, InternalError, ServiceUnavailableError)
+_UNUSABLE: Errors = (*tree(CatalogError), *tree(EventRecordError), UnsupportedTypeError)  # a table's metadata
+_STATEMENT: Errors = (
+    *(BodyTooLongError, ContentEncodingError, TooBusyError, EnvironmentUnavailableError),
+    *(*tree(StatementError), *tree(ExecutionError), *tree(PastError), *_UNUSABLE),
+)
+_TABLE_ERRORS: Errors = (UnknownTableError, NameCollisionError)
+_PAST: Errors = (*_TABLE_ERRORS, TooBusyError, EnvironmentUnavailableError)
 
 
 def describe(version: str) -> Document:
@@ -63,7 +97,8 @@ def _paths() -> Document:
                 "explain",
                 "Explain a statement: the partitions that it reads, and why it skips the others",
                 "Explanation",
-                errors=_SQL_ERRORS,
+                errors=_STATEMENT,
+                method="POST",
                 body="ExplainRequest",
             )
         },
@@ -80,15 +115,15 @@ def _paths() -> Document:
                 "listQueries",
                 "The caller's running queries, then the ended ones, the latest first",
                 "Queries",
-                errors=(400, 401, 403, 429),
+                errors=(TooBusyError,),
             ),
         },
         "/v1/queries/{id}": {
             "parameters": [_path("id", "From the header DagFusion-Query-Id.")],
             "get": _operation(
-                "getQuery", "One query, its cost and its error", "QueryInfo", errors=(401, 403, 404, 429)
+                "getQuery", "One query, its cost and its error", "QueryInfo", errors=(UnknownQueryError, TooBusyError)
             ),
-            "delete": _operation("cancelQuery", "Cancel a query", "QueryInfo", errors=(401, 403, 404)),
+            "delete": _operation("cancelQuery", "Cancel a query", "QueryInfo", errors=(UnknownQueryError,)),
         },
         "/v1/tables": {
             "parameters": [
@@ -98,7 +133,7 @@ def _paths() -> Document:
         },
         "/v1/tables/{schema}/{table}": {
             "parameters": _TABLE,
-            "get": _operation("getTable", "One table: columns, size, problems", "Table", errors=(401, 403, 404, 422)),
+            "get": _operation("getTable", "One table: columns, size, problems", "Table", errors=_TABLE_ERRORS),
         },
         "/v1/tables/{schema}/{table}/partitions": {
             "parameters": [
@@ -111,7 +146,7 @@ def _paths() -> Document:
                 "listPartitions",
                 "The partitions of a table, as rows: one for each file",
                 "Partitions",
-                errors=(400, 401, 403, 404, 422),
+                errors=_TABLE_ERRORS,
                 other={Format.arrow.media_type: {}},
             ),
         },
@@ -128,7 +163,7 @@ def _paths() -> Document:
                 "getHistory",
                 "The Dagster runs that wrote a table or one partition, or should have written it",
                 "History",
-                errors=(400, 401, 403, 404, 422, 503),
+                errors=(*_TABLE_ERRORS, EnvironmentUnavailableError),
             ),
         },
         "/v1/tables/{schema}/{table}/generations": {
@@ -140,7 +175,7 @@ def _paths() -> Document:
                 "listGenerations",
                 "The revisions of a table, newest first: what each of its latest runs wrote, and wipes",
                 "Generations",
-                errors=(400, 401, 403, 503),
+                errors=_PAST,
             ),
         },
         "/v1/tables/{schema}/{table}/diff": {
@@ -153,17 +188,17 @@ def _paths() -> Document:
                 "diffTable",
                 "The partitions that differ between two states of a table, from metadata alone",
                 "TableDiff",
-                errors=(400, 401, 403, 410, 422, 503),
+                errors=(*_PAST, AsOfError, *tree(PastError), *_UNUSABLE),
             ),
         },
-        "/v1/session": {"get": _operation("getSession", "The caller", "Session", errors=(401, 403))},
-        "/healthz": {"get": _open("getHealth", "Report whether the process is alive", errors=())},
-        "/readyz": {"get": _open("getReadiness", "Report whether statements can run", errors=(503,))},
+        "/v1/session": {"get": _operation("getSession", "The caller", "Session")},
+        "/healthz": {"get": _open("getHealth", "Report whether the process is alive", ())},
+        "/readyz": {"get": _open("getReadiness", "Report whether statements can run", (ServiceUnavailableError,))},
         "/metrics": {
             "get": {
                 "operationId": "getMetrics",
                 "summary": "Metrics as Prometheus text; needs the grant *",
-                "responses": {"200": {"description": "Metrics.", "content": {"text/plain": {}}}, **_problems(401, 403)},
+                "responses": {"200": {"description": "Metrics.", "content": {"text/plain": {}}}, **_problems(_ANY)},
             }
         },
         "/openapi.json": {
@@ -172,7 +207,7 @@ def _paths() -> Document:
                 "summary": "This document",
                 "responses": {
                     "200": {"description": "OpenAPI 3.1.", "content": {"application/json": {}}},
-                    **_problems(401),
+                    **_problems(_ANY),
                 },
             }
         },
@@ -210,13 +245,13 @@ def _run() -> Document:
                 },
                 "content": formats,
             },
-            **_problems(*_SQL_ERRORS),
+            **_problems((*_ANY, *_STATEMENT), "POST"),
         },
     }
 
 
 def _list_tables() -> Document:
-    operation = _operation("listTables", "Environments and their tables", "Tables", errors=(400, 401, 403))
+    operation = _operation("listTables", "Environments and their tables", "Tables")
     tag = {"ETag": {"description": "Changes with the catalog.", "schema": {"type": "string"}}}
     responses = operation["responses"]
     return {
@@ -243,7 +278,8 @@ def _operation(
     summary: str,
     answer: str,
     *,
-    errors: Sequence[int],
+    errors: Errors = (),
+    method: str = "GET",
     body: str | None = None,
     other: Document | None = None,
 ) -> Document:
@@ -252,19 +288,22 @@ def _operation(
         "operationId": name,
         "summary": summary,
         **({} if body is None else {"requestBody": _body(body)}),
-        "responses": {"200": {"description": f"{answer}.", "content": content}, **_problems(*errors)},
+        "responses": {"200": {"description": f"{answer}.", "content": content}, **_problems((*_ANY, *errors), method)},
     }
 
 
-def _open(name: str, summary: str, *, errors: Sequence[int]) -> Document:
-    return {**_operation(name, summary, "Status", errors=errors), "security": _OPEN}
+def _open(name: str, summary: str, errors: Errors) -> Document:
+    """Return the operation of a request without a caller."""
+    ok = {"200": {"description": "Status.", "content": {"application/json": _of("Status")}}}
+    return {"operationId": name, "summary": summary, "responses": {**ok, **_problems(errors)}, "security": _OPEN}
 
 
 def _body(schema: str) -> Document:
     return {"required": True, "content": {"application/json": _of(schema)}}
 
 
-def _problems(*statuses: int) -> Document:
+def _problems(errors: Errors, method: str = "GET") -> Document:
+    statuses = sorted({int(status_of(kind, method)) for kind in errors})
     return {str(status): {"$ref": "#/components/responses/Problem"} for status in statuses}
 
 

@@ -23,6 +23,8 @@ from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,
     ContentEncodingError,
+    QueryError,
+    UnknownTableError,
 )
 from dagfusion_query.formats import Format
 from dagfusion_query.parameters import read_params
@@ -125,7 +127,14 @@ def document(value: object, status: int = 200, headers: Mapping[str, str] | None
     return Response(encode(value), status, headers, media_type="application/json")
 
 
-def problem(error: BaseException, query_id: str | None = None, status: int | None = None) -> Response:
+def status_of(kind: type[QueryError], method: str) -> int:
+    """Return the status of the response for a class of errors."""
+    # A table that a path names is a resource; one that a statement names is a mistake in the statement.
+    is_resource = issubclass(kind, UnknownTableError) and method != "POST"
+    return HTTPStatus.NOT_FOUND if is_resource else kind.http_status
+
+
+def problem(error: BaseException, query_id: str | None = None, method: str = "POST") -> Response:
     """Return the response for an error, or for the internal error that hides it from clients."""
     shown = for_clients(error)
     details = shown.details()
@@ -137,7 +146,7 @@ def problem(error: BaseException, query_id: str | None = None, status: int | Non
     if "retry_after_s" in details:
         headers["Retry-After"] = str(math.ceil(details["retry_after_s"]))
     extra = {} if query_id is None else {"query_id": query_id}
-    return problem_response(status or shown.http_status, shown.code, str(shown), headers, **extra, **details)
+    return problem_response(status_of(type(shown), method), shown.code, str(shown), headers, **extra, **details)
 
 
 def problem_response(

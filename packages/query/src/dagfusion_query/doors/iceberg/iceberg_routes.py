@@ -26,7 +26,7 @@ from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, PlannedTable, 
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
 from dagfusion_query.doors.iceberg.view_dialects import ViewDialects
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
-from dagfusion_query.errors import BadRequestError, QueryError, UnauthenticatedError
+from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
 from dagfusion_query.iceberg.publisher import Published, Publisher, open_publishers
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
@@ -84,7 +84,7 @@ class IcebergRoutes:
         publishers: Mapping[str, Publisher] | None = None,
     ) -> None:
         self._tokens, self._settings = tokens, config.service
-        self._configured = {e.name: e for e in config.environments if e.iceberg_metadata}
+        self._configured = {e.name: e for e in config.environments if e.own.iceberg_metadata}
         self._publishers = open_publishers(config) if publishers is None else publishers
         self._credentials = {
             name: StorageCredentials(e, config.service.sts_endpoint_url) for name, e in self._configured.items()
@@ -255,7 +255,7 @@ class IcebergRoutes:
         """Check an access token that comes as a client's secret, and return it as the bearer token to use."""
         form = dict(parse_qsl((await read_body(request, _FORM_BYTES)).decode("utf-8", "replace")))
         if form.get("grant_type") != "client_credentials":
-            return _document({"error": "unsupported_grant_type"}, status=400)
+            return _document({"error": "unsupported_grant_type"}, status=BadRequestError.http_status)
         secret = form.get("client_secret") or _basic_secret(request.headers.get("authorization", ""))
         self._tokens.authenticate(secret)
         token_type = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  # a name
@@ -266,7 +266,7 @@ class IcebergRoutes:
         """Answer what no endpoint takes: a change is refused, and nothing else is there."""
         if request.method in ("GET", "HEAD"):
             raise MissingError(f"there is no {request.url.path[:200]}")
-        return failed(403, "ForbiddenException", "this catalog is read-only: Dagster writes the tables")
+        raise ForbiddenError("this catalog is read-only: Dagster writes the tables")
 
     def _planned(self, state: EnvironmentState, table: Table) -> PlannedTable:
         publisher = self._publishers[state.name]
@@ -315,7 +315,7 @@ def _shown(error: BaseException) -> tuple[QueryError, int]:
 def failed(status: int, kind: str, message: str) -> Response:
     """Return the response of an error model."""
     text = message.encode("utf-8", "replace").decode()
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004
+    headers = {"WWW-Authenticate": "Bearer"} if status == UnauthenticatedError.http_status else {}
     content = orjson.dumps({"error": {"message": text, "type": kind, "code": status}})
     return Response(content, status, headers, JSON)
 

@@ -86,7 +86,7 @@ class StorageCredentials:
             MissingExtraError: The extra `aws` is not installed.
             SecretUnavailableError: The service's keys are in a secret that cannot be read.
         """
-        match self._environment.iceberg_credentials:
+        match self._environment.own.iceberg_credentials:
             case service_settings.NO_CREDENTIALS:
                 return NO_ACCESS
             case service_settings.OWN_KEYS:
@@ -109,7 +109,7 @@ class StorageCredentials:
         if place is None:
             return NO_ACCESS
         folders = {place}
-        if Grants(self._environment.iceberg_consolidated).allow(state.name, table.name):
+        if Grants(self._environment.own.iceberg_consolidated).allow(state.name, table.name):
             large = large_object_places(table)
             if large is None:
                 _log.warning("%s gets no credentials for %s, whose large objects are elsewhere", caller.user, place)
