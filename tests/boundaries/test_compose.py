@@ -79,7 +79,7 @@ def test_the_service_reads_what_dagster_writes(services: Mapping[str, Any], conf
     for name in ("endpoint_url", "region", "access_key_id", "secret_access_key"):
         assert getattr(environment.settings, name) == dagster[f"AWS_{name.upper()}"]
     [web] = services["webserver"]["ports"]
-    assert environment.dagster_url == f"http://localhost:{web.split(':')[1]}"
+    assert environment.own.dagster_url == f"http://localhost:{web.split(':')[1]}"
 
 
 def test_health_is_asked_where_it_is_told(services: Mapping[str, Any], config: Config) -> None:

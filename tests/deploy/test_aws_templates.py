@@ -196,7 +196,7 @@ def test_the_query_service_accepts_its_variables(services: Mapping[str, Any], tm
     [container] = [c for task, c in containers(services) if task == "QueryTask"]
     config = read_config({**variables(services, container), "DAGFUSION_STATE_DIR": str(tmp_path)})
     [environment] = config.environments
-    assert (environment.name, environment.bucket) == ("uat", "lake-uat")
+    assert (environment.name, environment.own.s3_bucket) == ("uat", "lake-uat")
     # References, so that the service follows a rotation; the secrets have these names.
     references = {str(reference) for reference in (environment.settings.event_log, config.tokens_file)}
     made = resources(services, "AWS::SecretsManager::Secret").values()

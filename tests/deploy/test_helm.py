@@ -268,7 +268,7 @@ def test_the_service_accepts_its_variables(rendered: Mapping[str, Documents], va
     config = read_config({**variables, "DAGFUSION_STATE_DIR": str(tmp_path)})
     [environment] = config.environments
     assert environment.name == ("uat" if values == "least" else "prod")
-    assert environment.bucket == (None if values == "least" else "lake-prod")
+    assert environment.own.s3_bucket == (None if values == "least" else "lake-prod")
     assert config.service.anonymous == "never"
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
     for path in (config.service.tls_certificate, config.service.tls_key, config.service.tokens):

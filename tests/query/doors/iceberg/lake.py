@@ -86,7 +86,7 @@ class Lake:
     @property
     def store(self) -> ObjectStore:
         """The bucket of all objects."""
-        place = store_url(self.config.environments[0].iceberg_metadata or "")
+        place = store_url(self.config.environments[0].own.iceberg_metadata or "")
         return open_store(place, self.config.environments[0].settings, connect_timeout="5s", timeout="30s")
 
     @property

@@ -115,7 +115,7 @@ def test_the_life_of_a_consolidated_table(
     named = set(large_files(large_lake, table))
     large_lake.materialize(made, manager, tags=key_range(f"{DAYS[0]}|{PLACES[0]}", f"{DAYS[-1]}|{last}"))
     assert consolidate() > 1
-    place = large_lake.config.environments[0].iceberg_metadata
+    place = large_lake.config.environments[0].own.iceberg_metadata
     assert superseded(large_lake, manager, name, None) >= named
     assert superseded(large_lake, manager, name, place).isdisjoint(named), "no client has newer metadata"
     assert set(large_files(large_lake, table)).isdisjoint(named)
@@ -171,5 +171,5 @@ def test_the_setting_names_the_tables(lake: Lake, hive: PartitionedS3ParquetIOMa
         for one in state.snapshot.tables.values()
         if str(one.name) == f"uat_default.{name}"
     ]
-    folder = (lake.config.environments[0].iceberg_metadata or "").removesuffix("/_iceberg")
+    folder = (lake.config.environments[0].own.iceberg_metadata or "").removesuffix("/_iceberg")
     assert large_object_places(table) == {f"{folder}/_consolidated/{name}/"}
