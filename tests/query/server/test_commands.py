@@ -104,7 +104,7 @@ def test_tokens_lie_where_the_settings_say(tmp_path: Path) -> None:
     [
         (["create", "ann"], 2, "--grant"),
         (["create", "a b", "--grant", "*"], 1, "a token's name must be"),
-        (["create", "ann", "--grant", "a.b.c"], 1, "a grant must be an environment"),
+        (["create", "ann", "--grant", "a.b.c"], 1, "grants must be tables"),
         (["create", "ann", "--grant", "*", "--expires", "soon"], 1, "--expires must be a number of days"),
         (["create", "ann", "--grant", "*", "--expires", "0d"], 1, "--expires must be"),
         (["revoke", "nobody"], 1, "there is no active token 'nobody'"),
