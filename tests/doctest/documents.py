@@ -8,17 +8,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = ("*.md", "docs/**/*.md", "packages/*/README.md", "examples/**/*.md")
 FENCE = re.compile(r"^( *)```([a-z]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-# `text` is output, `json`, `toml` and `yaml` are data: other tests read them.
-LANGUAGES = {"python", "sh", "sql", "text", "json", "toml", "yaml"}
+# `text` is output, a drawing or a signature. `json`, `toml` and `yaml` are data, which other tests read. `properties`
+# is the configuration of other engines.
+LANGUAGES = {"python", "sh", "sql", "text", "json", "toml", "yaml", "properties"}
 RUN = {"python", "sh", "sql"}
 
 # Commands and statements that cannot run where these tests do, as patterns of their beginnings, each with the test that
 # runs it or what it would repeat.
 NOT_RUN = {
-    "aws cloudformation": "tests/deploy/test_aws_applied.py",
+    "-- (Snowflake|ClickHouse|StarRocks), not run": "tests/doctest/test_blocks.py",
+    "aws (cloudformation|ecs run-task)": "tests/deploy/test_aws_applied.py",
     "pip install uv && uv run dagfusion demo": "tests/stack/test_demo.py",
-    "uv pip install": "tests/wheels/test_wheels.py",
-    "uv tool install": "tests/wheels/test_wheels.py",
+    "uv (pip|tool) install": "tests/wheels/test_wheels.py",
     r"export \$\(grep": "tests/stack/test_up.py",
     "dagfusion (up|status|down)": "tests/stack/test_up.py",
     "dagfusion seed": "tests/stack/test_seed.py",
@@ -28,9 +29,9 @@ NOT_RUN = {
     "helm install": "tests/deploy/test_helm.py",
     "INSTALL iceberg": "tests/query/doors/iceberg/test_clients.py",
     r"SELECT count\(\*\) FROM lake": "tests/query/doors/iceberg/test_older_snapshots.py",
-    "uv sync": "tox.ini",
-    "uv run --group": "tox.ini",
-    "uv run tox": "tox.ini",
+    "kubectl --namespace": "tests/deploy/test_sail_manifest.py",
+    "sail spark server": "tests/query/spark/test_sail.py",
+    "uv (sync|run --group|run tox)": "tox.ini",
     r"uv run python scripts/pin\.py": "tests/boundaries/test_pins.py",
 }
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+import sqlglot
 import yaml  # type: ignore[import-untyped]
 
 import dagfusion_query
@@ -77,6 +79,14 @@ def run_sql(document: Path, block: Block, code: str) -> None:
         return
     with dagfusion_query.connect() as connection:
         assert connection.sql(code).to_arrow().num_rows > 0, f"{document}:{block.line}"
+
+
+def test_statements_for_other_engines_are_in_their_dialects() -> None:
+    found = [block.code for document in documents() for block in blocks(document) if block.language == "sql"]
+    dialects = {code: vendor[1].lower() for code in found if (vendor := re.match(r"-- (\w+), not run\n", code))}
+    assert {*dialects.values()} == {"clickhouse", "snowflake", "starrocks"}
+    for code, dialect in dialects.items():
+        assert len(sqlglot.parse(code, dialect=dialect)) > 1
 
 
 def test_every_block_has_a_language_that_a_test_reads() -> None:

@@ -34,7 +34,7 @@ def test_columns_are_those_here(there: pa.Array, here: pa.DataType) -> None:
     ("there", "field", "text"),
     [
         (pa.array([2**40]), pa.field("x", pa.decimal128(10, 2)), "cannot have"),
-        (pa.array([0.5]), pa.field("x", pa.int64()), "returned double in column x, which is integer here"),
+        (pa.array([0.5]), pa.field("x", pa.int64()), "returned double in column x, which is integer in DataFusion"),
         (pa.array([1.0]), pa.field("x", pa.int64()), "returned double"),
         (pa.array(["1"]), pa.field("x", pa.int64()), "returned text"),
         (pa.array([300]), pa.field("x", pa.uint8()), "that uint8 cannot have"),
@@ -44,7 +44,7 @@ def test_columns_are_those_here(there: pa.Array, here: pa.DataType) -> None:
         (
             pa.array([0], pa.timestamp("us", "Europe/Berlin")),
             pa.field("x", pa.timestamp("us")),
-            "which is timestamp here",
+            "which is timestamp in DataFusion",
         ),
         (pa.array([[1]]), pa.field("x", pa.list_(pa.float64())), "returned list"),
     ],
@@ -55,7 +55,7 @@ def test_other_columns_are_refused(there: pa.Array, field: pa.Field, text: str) 
 
 
 def test_a_column_that_is_missing() -> None:
-    with pytest.raises(RemoteEngineError, match="returned 1 columns, and the statement has 2 here"):
+    with pytest.raises(RemoteEngineError, match="returned 1 columns, but the statement has 2:"):
         conformed(pa.record_batch({"x": [1]}), pa.schema({"x": pa.int64(), "y": pa.int64()}), "Spark")
 
 

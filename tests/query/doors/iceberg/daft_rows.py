@@ -1,26 +1,26 @@
 """Run in an environment with Daft: write the rows of a table of an Iceberg catalog to a file of Arrow.
 
-Usage: daft_rows.py FILE CATALOG_URL TABLE COLUMN..., with the AWS_* variables of the object store.
+Usage: daft_rows.py FUNCTION FILE CATALOG_URL TABLE COLUMN..., with the AWS_* variables of the object store. FUNCTION is
+the code of the guide, which defines `rows_by_daft`.
 """
 
 import os
 import sys
 from typing import Any
 
-import daft
 import pyarrow as pa
-from daft.io import IOConfig, S3Config
 from pyiceberg.catalog.rest import RestCatalog
 
-file, url, table, *columns = sys.argv[1:]
-s3 = S3Config(
-    endpoint_url=os.environ["AWS_ENDPOINT_URL"],
-    region_name=os.environ["AWS_REGION"],
-    key_id=os.environ["AWS_ACCESS_KEY_ID"],
-    access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-)
+function, file, url, table, *columns = sys.argv[1:]
+s3 = {
+    "endpoint_url": os.environ["AWS_ENDPOINT_URL"],
+    "region_name": os.environ["AWS_REGION"],
+    "key_id": os.environ["AWS_ACCESS_KEY_ID"],
+    "access_key": os.environ["AWS_SECRET_ACCESS_KEY"],
+}
+guide: dict[str, Any] = {}
+exec(function, guide)  # noqa: S102  # our own document
 properties: dict[str, Any] = {"uri": url, "auth": {"type": "noop"}}
-loaded = RestCatalog("lake", **properties).load_table(table)
-rows = daft.read_iceberg(loaded, io_config=IOConfig(s3=s3)).select(*columns).to_arrow()
+rows = guide["rows_by_daft"](RestCatalog("lake", **properties).load_table(table), columns, **s3)
 with pa.ipc.new_file(file, rows.schema) as writer:
     writer.write_table(rows)

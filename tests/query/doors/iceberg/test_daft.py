@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
+from tests.doctest.documents import blocks
 from tests.pipeline.written import key_range
 from tests.query.doors.iceberg.lake import Lake, rows_of
 from tests.query.doors.iceberg.test_clients import HOSTILE, partition, raw
@@ -26,13 +27,16 @@ Read = Callable[[str, Sequence[str]], list[tuple[Any, ...]]]
 
 @pytest.fixture
 def daft(lake: Lake, tmp_path: Path, processes: None, long: None) -> Read:  # noqa: ARG001  # it starts some
-    """Read columns of a table with Daft."""
+    """Read columns of a table with Daft, by the function in the guide."""
+    code = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "python")
+    function = next(one for one in code if "rows_by_daft" in one)
     options = ["--quiet", "--no-project", "--isolated", "--python", sys.executable]
     program = ["uv", "run", *options, *(part for name in LIBRARIES for part in ("--with", name)), "python"]
 
     def read(table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         found = tmp_path / "rows.arrow"
-        command = [*program, str(Path(__file__).with_name("daft_rows.py")), str(found), lake.url, table, *columns]
+        script = str(Path(__file__).with_name("daft_rows.py"))
+        command = [*program, script, function, str(found), lake.url, table, *columns]
         variables = {name: value for name, value in lake.variables.items() if name.startswith("AWS_")}
         done = subprocess.run(command, env=os.environ | variables, text=True, capture_output=True, check=False)  # noqa: S603
         assert done.returncode == 0, done.stderr

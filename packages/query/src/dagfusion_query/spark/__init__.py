@@ -1,12 +1,12 @@
-"""Statements on a Spark Connect server: their text in Spark's SQL, its protocol, and the batches of their results."""
+"""Statements on a Spark Connect server: their translation to Spark's SQL, the protocol, and the result batches."""
 
 from dagfusion_query.errors import needs
 
-SPARK = "spark"  # the path of a query that ran there
+SPARK = "spark"  # `stats.path` of a query that ran on the server
 
 
 def import_client() -> None:
-    """Import what the protocol needs.
+    """Import the libraries that the protocol needs.
 
     Raises:
         MissingExtraError: The extra `spark` is not installed.

@@ -1,4 +1,4 @@
-"""The batches of a statement that an embedded connection sent to a Spark Connect server."""
+"""The result batches of a statement that an embedded connection has sent to a Spark Connect server."""
 
 import time
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from dagfusion_query.spark.spark_connect import SparkStatement
 
 
 class EmbeddedBatches(SparkBatches):
-    """Batches whose statement is interrupted on the server when it is cancelled, or fails here.
+    """The batches. If the statement is cancelled, or the result fails, the statement is interrupted on the server.
 
     Args:
         statement: The statement on the server.
         prepared: Its plan.
-        pins: The versions in the names of its tables.
+        pins: The pinned versions of its tables.
         check: Compares the objects of its tables with their events.
-        interrupt: Interrupts it, and returns True if the server ran it.
+        interrupt: Interrupts the statement, and returns True if the server was running it.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class EmbeddedBatches(SparkBatches):
         super().__init__(statement, prepared.schema, prepared.scans, pins, check)
 
     def is_refused(self) -> bool:
-        """Wait for the first batch, and return True if the server refused the statement or failed before it."""
+        """Wait for the first batch. Return True if the server refused the statement, or failed before this batch."""
         self.wait(None)
         [first] = self._next
         return isinstance(first, RemoteEngineError) and not isinstance(first, RemoteEngineUnavailableError)
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the end of the thread."""
+        """Wait until the receiving thread ends, at most `timeout_s` seconds."""
         self._reader.join(timeout_s)
 
     def _receive(self) -> None:

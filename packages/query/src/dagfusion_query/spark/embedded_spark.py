@@ -1,7 +1,7 @@
 """Statements of an embedded connection on a Spark Connect server.
 
 The server reads the Iceberg catalog of a query service. So the connection writes the metadata of the tables to the
-service's folder, under names that follow from its content, as each service does.
+service's folder. The names of these objects are computed from their content, as in the service.
 """
 
 import threading
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 _PATIENCE_S = 2.0
 Layouts = Callable[[Prepared, Table], Sequence[Layout]]
 Send = Callable[[Prepared], "EmbeddedBatches | None"]
-Note = Callable[[Batches], None]  # of an execution that has begun, before anything waits for it
+Note = Callable[[Batches], None]  # receives an execution that has begun, before anything waits for it
 
 
 @dataclass(frozen=True)
 class _Server:
-    """The server, as the variables name it.
+    """The settings of the server.
 
     Attributes:
-        auto_bytes: The bytes from which `auto` chooses it.
-        publisher: Writes the tables' metadata; None if there is no folder for it.
+        auto_bytes: The least bytes of files for which `auto` chooses the server.
+        publisher: Writes the tables' metadata; None if no folder is set.
     """
 
     url: str
@@ -63,7 +63,7 @@ class SparkRuns:
     """The executions of one statement, one after another.
 
     Args:
-        start: Starts one, and says so.
+        start: Starts an execution, and passes it to its first argument.
     """
 
     def __init__(self, start: Callable[[Note, Prepared], Batches]) -> None:
@@ -74,16 +74,16 @@ class SparkRuns:
         """Start an execution of a planned statement.
 
         Raises:
-            EngineChoiceError: Spark was chosen, and there is no server, or the statement cannot be sent there.
+            EngineChoiceError: Spark was chosen, but no server is set, or the statement cannot be sent.
             MissingExtraError: The extra `spark` is not installed.
-            StoreUnavailableError: Spark was chosen, and metadata cannot be written.
+            StoreUnavailableError: Spark was chosen, but metadata cannot be written.
         """
         batches = self._start(self._note, prepared)
         self._note(batches)
         return batches
 
     def cancel(self) -> None:
-        """Cancel the last one."""
+        """Cancel the last execution."""
         if self._running is not None:
             self._running.cancel()
 
@@ -95,9 +95,10 @@ class EmbeddedSpark:
     """The Spark engine of a connection. Thread-safe.
 
     Args:
-        engine: Compares objects, and runs what is not sent.
+        engine: Compares objects, and runs the statements that are not sent.
         settings: The connection's settings.
-        variables: Name the server and the folder of metadata. They are read when a statement chooses the engine.
+        variables: The environment variables that name the server and the folder of metadata. They are read when a
+            statement first chooses the engine.
     """
 
     def __init__(self, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> None:
@@ -108,18 +109,18 @@ class EmbeddedSpark:
         self._is_closed = False
 
     def runs(self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts) -> "SparkRuns":
-        """Return the executions of a statement: on the server, or in this process if `auto` decides so.
+        """Return the executions of a statement: on the server, or with `auto` perhaps in this process.
 
         Args:
             choice: `spark` or `auto`.
             sql: The statement.
             params: Its parameters.
-            layouts: Returns the layouts of the files of the tables of its plan.
+            layouts: Returns the layouts of the files of a table in its plan.
         """
         return SparkRuns(partial(self._run, choice, partial(self._sent, choice, sql, params, layouts)))
 
     def close(self) -> None:
-        """Cancel what runs, and wait a moment until the server has heard of it."""
+        """Cancel the running statements, and wait at most two seconds until the server has interrupted them."""
         with self._lock:
             self._is_closed = True
             running = [*self._running]
@@ -147,7 +148,7 @@ class EmbeddedSpark:
     def _sent(
         self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts, prepared: Prepared
     ) -> "EmbeddedBatches | None":
-        """Return the batches of a statement that was sent; None for one that `auto` does not send."""
+        """Send a statement, and return its batches; None if `auto` does not send it."""
         server, values = self._open(), scalars(params)
         names = sent_tables(server, sql, values, prepared)
         if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < server.auto_bytes:
@@ -165,10 +166,10 @@ class EmbeddedSpark:
     def _started(
         self, statement: "SparkStatement", prepared: Prepared, pins: list[str], interrupt: Callable[[], bool]
     ) -> "EmbeddedBatches":
-        """Start a statement, which `close` cancels.
+        """Start a statement, and register it for `close`, which cancels it.
 
         Raises:
-            ConnectionClosedError: The connection was closed, so that nothing would cancel it.
+            ConnectionClosedError: The connection was closed meanwhile.
         """
         from dagfusion_query.spark.embedded_batches import EmbeddedBatches  # noqa: PLC0415  # an extra
 
@@ -205,7 +206,7 @@ class EmbeddedSpark:
         return _Server(remote, catalog, auto_bytes, publisher)
 
     def _setting(self, kind: type[ServiceSettings | ConfigSettings], name: str) -> Any:
-        """Return one setting of a service. This process has the others perhaps for something else."""
+        """Return one setting of a service. Other settings of a service are not read, and may have any value."""
         field_ = declaration(kind, name)
         return READER.read_values([field_], self._variables).get(name, field_.default)
 

@@ -1,7 +1,7 @@
-"""Which numbers of a statement stay without a suffix in Spark's SQL. Pure.
+"""Finds the numbers of a statement that must not get the suffix `L` in Spark's SQL. Pure.
 
-A whole number has 64 bits here and 32 there, so it is sent as `7L`. The lengths of types, numbers of rows, ordinals of
-columns and a few arguments must not have the suffix.
+A whole number has 64 bits in DataFusion and 32 in Spark, so it is sent as `7L`. Spark accepts no suffix on the lengths
+of types, numbers of rows, ordinals of columns and a few arguments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ _IN_LOCAL = 'use engine="local"'
 
 @dataclass
 class _Level:
-    """The text inside of one pair of parentheses, as far as it has been read.
+    """The text inside one pair of parentheses that has been read so far.
 
     Attributes:
-        opener: The word before it, in upper case.
-        is_by: It is inside of an ORDER BY, GROUP BY or PARTITION BY.
-        may_be_ordinals: A number alone may be a column's.
+        opener: The word before the parentheses, in upper case.
+        is_by: True inside an ORDER BY, GROUP BY or PARTITION BY.
+        may_be_ordinals: True if a number alone may mean a column.
     """
 
     opener: str = ""
@@ -41,13 +41,13 @@ class _Level:
 
 
 def numbers_without_suffix(tokens: Sequence[SqlToken]) -> set[int]:
-    """Return the places of the whole numbers that stay as they are.
+    """Return the token indexes of the whole numbers that get no suffix.
 
     Args:
         tokens: The statement, without comments.
 
     Raises:
-        EngineChoiceError: The engines may read a number otherwise.
+        EngineChoiceError: The engines may read a number differently.
     """
     return set(_without_suffix(tokens))
 
@@ -92,6 +92,6 @@ def _stays(tokens: Sequence[SqlToken], at: int, level: _Level) -> bool:
 
 
 def _is_argument(before: str, after: str, function: str) -> bool:
-    """Return True if a number is an argument by itself that counts something."""
+    """Return True if a number is a whole argument that a function takes as a 32-bit count or position."""
     starts = ("(",) if function == "NTILE" else (",", "FROM", "FOR")
     return before in starts and after in (",", ")", "FOR")

@@ -1,4 +1,4 @@
-"""The versions of tables that a statement on a Spark Connect server reads: their Iceberg metadata, which is written."""
+"""Writes the Iceberg metadata of the table versions that a statement on a Spark Connect server reads."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from dagfusion_query.spark.refused_columns import check_left_out
 
 
 def pinned_version(publisher: Publisher | None, environment: str, table: Table, layouts: Sequence[Layout]) -> str:
-    """Return the version of a table's metadata, after it was written.
+    """Write the metadata of a table, and return the pinned version, which names this metadata.
 
     Args:
-        publisher: That of the table's environment; None if it has no folder for metadata.
-        environment: Its name.
-        table: The table, also one as of a past event.
+        publisher: The publisher of the table's environment; None if the environment has no folder for metadata.
+        environment: The name of the environment.
+        table: The table; may be as of a past event.
         layouts: The layouts of its files.
 
     Raises:
-        EngineChoiceError: The table cannot be read there.
+        EngineChoiceError: Spark cannot read the table.
         StoreUnavailableError: The metadata cannot be written.
     """
     if publisher is None:

@@ -22,7 +22,7 @@ _FRAME_WORDS = 8
 _UNITS = frozenset({"GROUPS", "RANGE", "ROWS"})
 _OFFSETS = frozenset({"FOLLOWING", "PRECEDING"})
 _KEYS = frozenset({"GROUP", "ORDER", "PARTITION"})
-# What begins a clause or joins two operands, and has no operator before it.
+# Words that begin a clause or join two operands. No operator can be before them.
 _CLAUSES = frozenset(
     ["AND", "EXCEPT", "FETCH", "FOR", "FROM", "GROUP", "HAVING", "INTERSECT", "JOIN", "LIMIT", "OFFSET", "OR", "ORDER"]
 ) | frozenset(["QUALIFY", "UNION", "WHERE", "WINDOW"])
@@ -54,16 +54,16 @@ _SIDES = ("FIRST", "LAST")
 _IGNORING = frozenset({"first_value", "last_value"})
 _COMPARED = frozenset("<>=!") | frozenset({"BETWEEN", "CASE", "ILIKE", "IN", "IS", "LIKE", "NOT"})
 _ENDS_BOUND = _CLAUSES | frozenset({",", ")", "ASC", "DESC", "ELSE", "END", "ON", "THEN", "WHEN"})
-_WRONG_END = "what follows {} may be a part of it for one engine: put it in parentheses"
+_WRONG_END = "one of the engines may read what follows {} as a part of it: put the comparison in parentheses"
 _OF_TABLES = frozenset({"ALL", "AS", "EXCEPT", "IN", "INTERSECT", "MATERIALIZED", "UNION"})
 
 
 class Places(NamedTuple):
-    """The places of tables and parentheses in a statement.
+    """The structure of a statement, as indexes of tokens.
 
     Attributes:
-        tables: The places at which the name of a table may begin.
-        around: For each token the place of the parenthesis that it is directly in, or -1.
+        tables: The indexes at which a table's name may begin.
+        around: For each token, the index of the innermost open parenthesis around it, or -1.
     """
 
     tables: AbstractSet[int]
@@ -71,7 +71,7 @@ class Places(NamedTuple):
 
     @classmethod
     def of(cls, tokens: Sequence[SqlToken]) -> "Places":
-        """Return the places of a statement without comments."""
+        """Return the structure of a statement without comments."""
         return cls(table_places(tokens), enclosing(tokens))
 
 
@@ -91,14 +91,14 @@ def wrong_keyword(tokens: Sequence[SqlToken], at: int, places: Places) -> str | 
 
     Args:
         tokens: The statement, without comments.
-        at: The place of the word.
-        places: The places of the statement.
+        at: The index of the word.
+        places: The structure of the statement.
     """
     text_of = keyword(tokens, at)
     word = _Word(tokens, at, text_of, keyword(tokens, at - 1), keyword(tokens, at + 1), places)
     is_name = _IS_NAME.get(text_of, _is_clause_as_name)
     if is_name(word):
-        return f"{text_of} as a name may be read as a keyword: write it in quotes"
+        return f"{text_of} as a name may be read as a keyword: quote it"
     return _WRONG[text_of](word) if text_of in _WRONG else None
 
 
@@ -149,7 +149,7 @@ def _frame(tokens: Sequence[SqlToken], at: int) -> re.Match[str] | None:
 
 def _wrong_frame(word: _Word) -> str | None:
     if _frame(word.tokens, word.at) is None:
-        return "only the frames of ROWS, and those of RANGE without numbers and intervals, are the same there"
+        return "only window frames with ROWS, and with RANGE without numbers and intervals, are the same in Spark"
     return None
 
 
@@ -167,24 +167,24 @@ def _is_ignoring(tokens: Sequence[SqlToken], at: int) -> bool:
 
 def _wrong_nulls(word: _Word) -> str | None:
     if word.before in ("IGNORE", "RESPECT") and not _is_ignoring(word.tokens, word.at - 2):
-        return f"{word.before} NULLS is lost there: only first_value(x) and last_value(x) may have it after them"
+        return f"Spark ignores {word.before} NULLS: write it only after first_value(x) and last_value(x)"
     return None
 
 
 def _wrong_between(word: _Word) -> str | None:
-    """Return what is wrong with a BETWEEN: a comparison beside a bound is a part of the bound for Spark."""
+    """Return what is wrong with a BETWEEN. Spark reads a comparison beside a bound as a part of the bound."""
     if word.before in _UNITS:
         return None
     middle = _end_of_bound(word.tokens, word.at + 1, _COMPARED)
     if middle is not None and keyword(word.tokens, middle) != "AND":
-        return "the bounds of a BETWEEN may be read otherwise there: put them in parentheses"
+        return "Spark may read the bounds of a BETWEEN differently: put them in parentheses"
     if middle is None or _end_of_bound(word.tokens, middle + 1, _COMPARED) is None:
         return _WRONG_END.format("BETWEEN")
     return None
 
 
 def _wrong_from(word: _Word) -> str | None:
-    """Return what is wrong with `a IS DISTINCT FROM b`, which has all that follows for its second operand here."""
+    """Return what is wrong with `a IS DISTINCT FROM b`. DataFusion reads all that follows as the second operand."""
     if word.before != "DISTINCT":
         return None
     end = _end_of_bound(word.tokens, word.at + 1, _COMPARED | {"AND", "OR"})
@@ -192,19 +192,21 @@ def _wrong_from(word: _Word) -> str | None:
 
 
 def _wrong_case(word: _Word) -> str | None:
-    return None if word.after == "WHEN" else "CASE x WHEN compares 0.0 and NaN otherwise there: write CASE WHEN x = ..."
+    if word.after == "WHEN":
+        return None
+    return "CASE x WHEN compares 0.0 and NaN differently in Spark: write CASE WHEN x = ..."
 
 
 def _wrong_sets(word: _Word) -> str | None:
     if word.text != "SETS" or _has_empty_set(word.tokens, word.at + 1):
-        return f"{word.text} with the set () has no row for all of nothing there: write GROUPING SETS without ()"
+        return f"{word.text} with () has no grand total over an empty input in Spark: write GROUPING SETS without ()"
     return None
 
 
 def _wrong_having(word: _Word) -> str | None:
     if _is_of_table(word.tokens, word.at, word.places):
         return None
-    return "HAVING in a subquery that is a value may give other values there: filter a subquery in FROM"
+    return "HAVING in a scalar subquery may return other values in Spark: filter a subquery in FROM"
 
 
 _WRONG: Mapping[str, Callable[[_Word], str | None]] = {
@@ -219,9 +221,9 @@ _WRONG: Mapping[str, Callable[[_Word], str | None]] = {
 
 
 def _end_of_bound(tokens: Sequence[SqlToken], at: int, wrong: AbstractSet[str]) -> int | None:
-    """Return the place after an operand; None if there is a wrong word in it or after it.
+    """Return the index after an operand; None if one of the wrong words is in the operand or ends it.
 
-    What is looked at ends with the operand, so that all operands of a statement take no longer than it is long.
+    The search ends with the operand, so the time for all operands is linear in the length of the statement.
     """
     for place in _same_level(tokens, at):
         if (word := keyword(tokens, place)) in wrong:
@@ -232,7 +234,7 @@ def _end_of_bound(tokens: Sequence[SqlToken], at: int, wrong: AbstractSet[str]) 
 
 
 def _same_level(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
-    """Yield the places from one on that are in the same parentheses, with the one that closes them."""
+    """Yield the indexes from `at` to the closing parenthesis, without those in nested parentheses."""
     while at < len(tokens):
         yield at
         if text(tokens, at) == ")":
@@ -245,6 +247,6 @@ def _has_empty_set(tokens: Sequence[SqlToken], at: int) -> bool:
 
 
 def _is_of_table(tokens: Sequence[SqlToken], at: int, places: Places) -> bool:
-    """Return True if a HAVING is that of the statement, of a table of it, or of a list of values for IN."""
+    """Return True if a HAVING belongs to the statement, to a subquery that is a table, or to a subquery of IN."""
     around = places.around[at]
     return around < 0 or around in places.tables or keyword(tokens, around - 1) in _OF_TABLES

@@ -1,6 +1,6 @@
-"""What both engines accept, and may give other rows for without an error. Pure.
+"""Refuses SQL that both engines accept, but for which they may return different rows. Pure.
 
-The types of columns are not known in a text. So what depends on them is refused, too.
+The checks do not know the types of expressions. So SQL whose meaning depends on types is refused, too.
 """
 
 import re
@@ -21,7 +21,7 @@ _NANOSECONDS = re.compile(r":\d\d\.\d{7}")
 _TRIMS = frozenset({"trim", "ltrim", "rtrim"})
 _OFFSETS = frozenset({"lag", "lead"})
 _PARTS = frozenset({"substr", "substring"})
-# A string after another word may be an alias, a part of the string before, or of a type that only one engine has.
+# After another word, a string may be an alias, a part of the string before it, or of a type that only one engine has.
 _BEFORE_STRING = frozenset("(,=<>+-*") | frozenset(
     [
         "ALL",
@@ -54,33 +54,33 @@ _NULL_TYPES = frozenset({"BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INT", "TEXT", "
 _NUMBER_TYPES = frozenset({"BIGINT", "DOUBLE"})
 _RANKS = frozenset({"dense_rank", "ntile", "rank", "row_number"})
 _WORDS = {
-    "NATURAL": "NATURAL has other columns there: write JOIN ... ON",
-    "USING": "JOIN ... USING has other columns there: write JOIN ... ON",
-    "ESCAPE": "LIKE ... ESCAPE is not read here",
-    "TRY_CAST": "TRY_CAST reads other texts there",
-    "QUALIFY": "QUALIFY may be read otherwise there: filter a subquery",
-    "TABLESAMPLE": "a sample has other rows there",
-    "ZONE": "time zones are not known there",
+    "NATURAL": "NATURAL JOIN returns other columns in Spark: write JOIN ... ON",
+    "USING": "JOIN ... USING returns other columns in Spark: write JOIN ... ON",
+    "ESCAPE": "DataFusion does not support LIKE ... ESCAPE",
+    "TRY_CAST": "TRY_CAST accepts other texts in Spark",
+    "QUALIFY": "Spark may read QUALIFY differently: filter a subquery",
+    "TABLESAMPLE": "a sample has other rows in Spark",
+    "ZONE": "the Spark engine supports only the time zone UTC",
     **dict.fromkeys(
         ["CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"],
-        "the time is that of another machine there: pass it as a parameter",
+        "the current time is that of another machine in Spark: pass the time as a parameter",
     ),
 }
 
 
 def check_not_refused(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> None:
-    """Check that a statement has nothing that the engines read otherwise.
+    """Check that a statement has nothing that the engines may read differently.
 
     Args:
         tokens: The statement, without comments.
-        times: The columns of its tables and the parameters that are dates or timestamps.
+        times: The columns of its tables, and the parameters, that are dates or times.
 
     Raises:
-        EngineChoiceError: There is something of that kind.
+        EngineChoiceError: The engines may read a part of the statement differently.
     """
     if has_ranks(tokens) and any(_is_arithmetic(tokens, at) for at in range(len(tokens))):
         raise EngineChoiceError(
-            f"ranks have 32 bits and a sign there, so a statement with ranks and + - * is not sent: {_IN_LOCAL}"
+            f"ranks are signed 32-bit integers in Spark, so a statement with ranks and + - * is not sent: {_IN_LOCAL}"
         )
     places = Places.of(tokens)
     wrongs = (_wrong(tokens, at, token, places) for at, token in enumerate(tokens))
@@ -89,19 +89,19 @@ def check_not_refused(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> No
 
 
 def has_ranks(tokens: Sequence[SqlToken]) -> bool:
-    """Return True if a statement ranks rows: ranks are 64 bits wide without a sign here, and 32 bits with one there."""
+    """Return True if a statement ranks rows. Ranks are unsigned 64-bit in DataFusion, and signed 32-bit in Spark."""
     return any(token.name in _RANKS for token in tokens)
 
 
 def check_string(text: str) -> None:
-    """Check that a string, without its quotes, is read alike if a time is compared with it.
+    """Check that both engines read a string, without its quotes, as the same time if it is compared with a time.
 
     Raises:
-        EngineChoiceError: It may be a time with nanoseconds, which are cut off there.
+        EngineChoiceError: The string may be a time with nanoseconds, which Spark truncates.
     """
     if _NANOSECONDS.search(text) is not None:
         raise EngineChoiceError(
-            f"the Spark engine is not sent {text[:100]!r}: it has no nanoseconds; write 6 digits, or {_IN_LOCAL}"
+            f"the Spark engine is not sent {text[:100]!r}: Spark has no nanoseconds; write 6 digits, or {_IN_LOCAL}"
         )
 
 
@@ -124,7 +124,7 @@ def _wrong_string(tokens: Sequence[SqlToken], at: int) -> str | None:
     before = keyword(tokens, at - 1)
     is_apart = at > 0 and tokens[at - 1].start + len(before) < tokens[at].start
     if before not in _BEFORE_STRING or (before == "X" and is_apart):
-        return f"a string after {text(tokens, at - 1)[:100] or 'nothing'} may be read otherwise there"
+        return f"Spark may read a string after {text(tokens, at - 1)[:100] or 'nothing'} differently"
     wanted = {"DATE": _DATE, "TIMESTAMP": _TIMESTAMP}.get(before)
     if wanted is not None and wanted.fullmatch(tokens[at].text) is None:
         return f"{before} {tokens[at].text[:100]} is not of the form 2024-12-31 or 2024-12-31 23:59:59.123456"
@@ -138,11 +138,11 @@ def _wrong_arguments(tokens: Sequence[SqlToken], at: int) -> str | None:
         starts = [place for place in directly_inside(tokens, at + 1) if keyword(tokens, place) in (",", "FROM")]
         start = keyword(tokens, starts[0] + 1) if starts else ""
         if not _is_positive(start) or keyword(tokens, starts[0] + 2) not in (",", ")", "FOR"):
-            return f"{name} counts from the end there if its start is below 1: write a number from 1 on"
+            return f"{name} counts from the end in Spark if its start is below 1: write a constant of at least 1"
     if name in _TRIMS and commas:
-        return f"{name} with two arguments has them the other way round there: write trim(BOTH 'x' FROM s)"
+        return f"{name} has its two arguments in the opposite order in Spark: write trim(BOTH 'x' FROM s)"
     if name in _OFFSETS and commas > 1:
-        return f"the third argument of {name} gets another type there: write coalesce({name}(x, 1), 0)"
+        return f"the third argument of {name} gets another type in Spark: write coalesce({name}(x, 1), 0)"
     return None
 
 
@@ -151,14 +151,14 @@ def _wrong_word(tokens: Sequence[SqlToken], at: int, word: str, places: Places) 
     if word == "CAST":
         return _wrong_cast(tokens, at)
     if word in ("EXCEPT", "INTERSECT") and after == "ALL":
-        return f"{word} ALL counts rows otherwise there"
+        return f"{word} ALL counts equal rows differently in Spark"
     if word == "ALL" and before == "BY":
-        return "BY ALL may be read otherwise there: name the columns"
+        return "Spark may read BY ALL differently: name the columns"
     return _WORDS.get(word) or wrong_keyword(tokens, at, places)
 
 
 def _wrong_cast(tokens: Sequence[SqlToken], at: int) -> str | None:
-    """Return what is wrong with a CAST; what it is of has a type that is known for constants only."""
+    """Return what is wrong with a CAST. The type of its operand is known only for constants."""
     parts = [keyword(tokens, at + ahead) for ahead in range(1, 6)]
     kind = parts[3]
     if parts[0] == "(" and parts[2] == "AS" and parts[4] == ")":
@@ -173,19 +173,19 @@ def _wrong_cast(tokens: Sequence[SqlToken], at: int) -> str | None:
             return None
     return (
         "CAST of anything but a constant (CAST('2024-12-31' AS DATE), CAST(1 AS BIGINT), CAST(NULL AS VARCHAR)) may "
-        "give other values there: write n * 1 for BIGINT and n * 1.0 for DOUBLE"
+        "return other values in Spark: write n * 1 for BIGINT and n * 1.0 for DOUBLE"
     )
 
 
 def _wrong_sign(tokens: Sequence[SqlToken], at: int, sign: str) -> str | None:
     if sign == ":":
-        return ":: may give other values there: write CAST of a constant, n * 1 for BIGINT and n * 1.0 for DOUBLE"
+        return ":: may return other values in Spark: write CAST of a constant, n * 1 for BIGINT and n * 1.0 for DOUBLE"
     if sign == "|" and keyword(tokens, at + 1) == "|":
-        return "|| writes times and numbers otherwise there"
+        return "|| converts times and numbers to other texts in Spark"
     if sign == "/" and not _is_divisor(tokens, at + 1, has_point=True):
-        return "/ by 0 and / between integers differ there: divide by a number with a point that is not 0, such as 7.0"
+        return "/ by 0 and / of integers differ in Spark: divide by a number with a point that is not 0, such as 7.0"
     if sign == "%" and not _is_divisor(tokens, at + 1, has_point=False):
-        return "% by 0 differs there: write a number that is not 0 after it"
+        return "% by 0 differs in Spark: write a constant that is not 0 after it"
     return None
 
 
@@ -195,7 +195,7 @@ def _is_positive(word: str) -> bool:
 
 
 def _is_divisor(tokens: Sequence[SqlToken], at: int, *, has_point: bool) -> bool:
-    """Return True if a number that is not 0 begins at a place; the point and the digits are tokens of their own."""
+    """Return True if a number that is not 0 begins at an index. The point and the digits are separate tokens."""
     whole, point, fraction = (keyword(tokens, at + ahead) for ahead in range(3))
     if point != ".":
         return not has_point and _is_positive(whole)
@@ -203,7 +203,7 @@ def _is_divisor(tokens: Sequence[SqlToken], at: int, *, has_point: bool) -> bool
 
 
 def _commas(tokens: Sequence[SqlToken], at: int) -> int:
-    """Return how many commas are directly in the parentheses that open at a place."""
+    """Return the number of commas directly in the parentheses that open at an index."""
     return sum(keyword(tokens, place) == "," for place in directly_inside(tokens, at))
 
 

@@ -1,7 +1,8 @@
-"""Where dates, timestamps and intervals of a statement may be calculated with on the Spark engine. Pure.
+"""Refuses arithmetic with dates, timestamps and intervals that the engines may calculate differently. Pure.
 
-A difference of two times is a number or an interval here, and another type there, so nothing but a constant INTERVAL is
-added to a time. The types in a text are not known but for the columns of tables, so names are followed through aliases.
+The difference of two times has another type in DataFusion than in Spark. So a statement may only add a constant
+INTERVAL to a time, or subtract one. Only the types of the tables' columns are known, so the check follows names through
+aliases.
 """
 
 import re
@@ -32,9 +33,9 @@ _TIMES = frozenset({"DATE", "INTERVAL", "TIMESTAMP"})
 _OF_NUMBERS = frozenset({"count", "extract"})
 _SETS = frozenset({"EXCEPT", "INTERSECT", "UNION"})
 _BEFORE_ITEM = frozenset({",", "DISTINCT", "FROM", "JOIN", "SELECT"})
-_MOST_OFTEN = 50  # times that the tokens of a statement are looked at for what its names are given to
+_MOST_OFTEN = 50  # passes over a statement to follow names through aliases
 _IN_LOCAL = 'use engine="local"'
-# What has no operand before it, so that + and - are signs of a number.
+# Tokens after which + and - are the sign of a number, because they do not end an operand.
 NO_OPERAND = (
     frozenset("(,+-*/%<>=!|&:")
     | frozenset(
@@ -65,22 +66,22 @@ def wrong_time(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> str | Non
 
     Args:
         tokens: The statement, without comments.
-        times: The columns of tables and the parameters (`$1`) that are times.
+        times: The columns of tables and the parameters (`$1`) that are dates or times.
     """
     known = _with_aliases(tokens, {name.casefold() for name in times})
     for at in range(len(tokens)):
         word = keyword(tokens, at)
         if word == "INTERVAL" and not _is_added(tokens, at):
-            return "INTERVAL may only be added to a time, or taken from one, in whole days, weeks, months or years"
+            return "INTERVAL may only be added to a time, or subtracted, in whole days, weeks, months or years"
         if word == "EXTRACT" and text(tokens, at + 1) == "(" and not _is_of_column(tokens, at + 1):
-            return "extract of anything but a column may have other values there: name it in a subquery"
+            return "extract from anything but a column may return other values in Spark: name the value in a subquery"
         if word in ("+", "-") and keyword(tokens, at - 1) not in NO_OPERAND and _has_time(tokens, at, known):
-            return f"a time {word} anything but a constant INTERVAL has another type there"
+            return f"a time {word} anything but a constant INTERVAL has another type in Spark"
     return None
 
 
 def _has_time(tokens: Sequence[SqlToken], at: int, times: AbstractSet[str]) -> bool:
-    """Return True if a time or an interval is added at a place, or taken, that is no constant interval."""
+    """Return True if the + or - at an index has a time, or an interval that is not constant, as an operand."""
     if keyword(tokens, at + 1) == "INTERVAL":
         return False
     if _ends_interval(tokens, at - 1):
@@ -115,12 +116,12 @@ def _is_of_column(tokens: Sequence[SqlToken], at: int) -> bool:
 
 
 def _mentions(tokens: Sequence[SqlToken], places: range, times: AbstractSet[str]) -> bool:
-    """Return True if an operand may be a time: it has one, or names one."""
+    """Return True if an operand may be a time, because it contains or names one."""
     return any(name is None or name in times for name in _mentioned(tokens, places))
 
 
 def _mentioned(tokens: Sequence[SqlToken], places: range) -> Iterator[str | None]:
-    """Yield what may be the type of an operand, without its conditions: the names in it, and None for a time."""
+    """Yield what decides the type of an operand: the names in it, without conditions, and None for a time."""
     at, is_condition = places.start, False
     while at < places.stop:
         word, name = keyword(tokens, at), tokens[at].name
@@ -164,7 +165,7 @@ def _with_aliases(tokens: Sequence[SqlToken], times: AbstractSet[str]) -> Abstra
 
 
 def _reached(known: AbstractSet[str], uses: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
-    """Return some names, with those that are given to them or to what is given to them."""
+    """Return some names, with their aliases, the aliases of these, and so on."""
     found, waiting = set(known), list(known)
     while waiting:
         new = uses.get(waiting.pop(), frozenset()) - found
@@ -174,13 +175,13 @@ def _reached(known: AbstractSet[str], uses: Mapping[str, AbstractSet[str]]) -> A
 
 
 def _is_null(tokens: Sequence[SqlToken], places: range) -> bool:
-    """Return True for `NULL AS a`, which has the type of another SELECT."""
+    """Return True for `NULL AS a`, whose type is that of the same column in another SELECT of a UNION."""
     is_only = len(places) == 1 and keyword(tokens, places.start) == "NULL"
     return is_only and keyword(tokens, places.stop) not in (",", ")")
 
 
 def _aliases(tokens: Sequence[SqlToken]) -> Iterator[tuple[str, range | None]]:
-    """Yield the names that a statement gives, and the places of what they are given to; None for anything in it."""
+    """Yield each alias of a statement, and the token indexes of its value; None if the value can be anything in it."""
     lists, starts, looked_at = column_lists(tokens), _starts_of_items(tokens), 0
     for at, token in enumerate(tokens):
         if token.name is None or keyword(tokens, at) in NO_OPERAND | {"END"}:
@@ -194,12 +195,12 @@ def _aliases(tokens: Sequence[SqlToken]) -> Iterator[tuple[str, range | None]]:
             places = range(starts[end - 1], end) if end else range(0)
             looked_at += len(places)
             if looked_at > _MOST_OFTEN * len(tokens):
-                raise EngineChoiceError(f"the Spark engine is not sent a statement of so many names: {_IN_LOCAL}")
+                raise EngineChoiceError(f"the Spark engine is not sent a statement with so many names: {_IN_LOCAL}")
             yield token.name.casefold(), places
 
 
 def _starts_of_items(tokens: Sequence[SqlToken]) -> list[int]:
-    """Return for each token where the item of a SELECT begins that it is in."""
+    """Return for each token the index at which its item of the SELECT begins."""
     found, levels = [], [0]
     for at in range(len(tokens)):
         word = keyword(tokens, at)
@@ -214,7 +215,7 @@ def _starts_of_items(tokens: Sequence[SqlToken]) -> list[int]:
 
 
 def _columns(tokens: Sequence[SqlToken], at: int) -> Iterator[tuple[str, range | None]]:
-    """Yield the names in a list of columns, such as `a (x, y)`; each may be any value of its query, or of its rows."""
+    """Yield the names in a list of columns, such as `a (x, y)`, and the values in VALUES; None without VALUES."""
     inside = [tokens[place] for place in directly_inside(tokens, at + 1)]
     names = [(token.name or "").casefold() for token in inside if token.text != ","]
     before = at - 2 if keyword(tokens, at - 1) == "AS" else at - 1

@@ -1,4 +1,4 @@
-"""Statements that were planned here, and are sent to a Spark Connect server: which may be, and their batches."""
+"""Sends planned statements to a Spark Connect server, and interrupts them."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -25,19 +25,19 @@ class Server(Protocol):
 
     @property
     def url(self) -> str:
-        """`sc://host:port`, with its options; or a reference to a secret that has it."""
+        """`sc://host:port` with options, or a reference to a secret that has this URL."""
 
     @property
     def catalog(self) -> str:
-        """The name of the service's Iceberg catalog there."""
+        """The name of the service's Iceberg catalog in the server."""
 
     @property
     def session(self) -> str:
-        """The id of the session."""
+        """The id of the Spark session."""
 
 
 def sent_tables(server: Server, sql: str, values: Values, prepared: "Prepared") -> set[TableName]:
-    """Return the tables that a statement names, also through views.
+    """Check that a statement can be sent, and return the tables that it names, itself or through views.
 
     Args:
         server: The server.
@@ -46,7 +46,7 @@ def sent_tables(server: Server, sql: str, values: Values, prepared: "Prepared") 
         prepared: Its plan.
 
     Raises:
-        EngineChoiceError: It cannot be sent there.
+        EngineChoiceError: The statement cannot be sent.
     """
     views = prepared.bound.session.views
     check_whole(prepared.warnings)
@@ -60,18 +60,18 @@ def sent_tables(server: Server, sql: str, values: Values, prepared: "Prepared") 
 def sent_statement(
     server: Server, sql: str, values: Values, prepared: "Prepared", pins: Mapping[TableName, str], *, operation: str
 ) -> "SparkStatement":
-    """Return a planned statement over the pinned versions of its tables, which does not run yet.
+    """Return a statement over the pinned versions of its tables. It does not run yet.
 
     Args:
         server: The server.
         sql: The statement.
         values: Its parameters.
         prepared: Its plan.
-        pins: The versions.
+        pins: The pinned versions of its tables.
         operation: The id of its execution, a UUID.
 
     Raises:
-        EngineChoiceError: It cannot be sent there.
+        EngineChoiceError: The statement cannot be sent.
         MissingExtraError: The extra `spark` is not installed.
     """
     names = SparkNames(server.catalog, pins, prepared.bound.session.views, _columns(prepared, pins))
@@ -79,9 +79,10 @@ def sent_statement(
 
 
 def interrupted(server: Server, operation: str) -> bool:
-    """Interrupt a statement; return True if the server ran it.
+    """Interrupt a statement. Return True if the server was running it.
 
-    The caller asks again until it did: a server may say nothing of a statement that it still plans, and run it.
+    Sail ignores the request while it plans the statement, and then runs the statement. So the caller repeats the
+    request until it returns True.
     """
     statement = _statement(server, operation, "")
     try:
@@ -100,6 +101,6 @@ def _statement(server: Server, operation: str, sql: str) -> "SparkStatement":
 
 
 def _columns(prepared: "Prepared", names: Iterable[TableName]) -> Mapping[TableName, pa.Schema]:
-    """Return the columns of tables that a statement reads."""
+    """Return the columns of the tables with these names."""
     tables = prepared.bound.snapshot.tables
     return {name: pa.schema([*tables[name].file_schema, *tables[name].partition_schema]) for name in names}

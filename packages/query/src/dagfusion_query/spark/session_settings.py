@@ -64,7 +64,7 @@ def check_independent(view: View, tokens: Sequence[SqlToken], columns: Mapping[T
 
 
 def _wrong_decimals(decimals: Sequence[pa.DataType]) -> str | None:
-    """Return what is wrong with decimals that are compared with each other, or with integers."""
+    """Return what is wrong with decimals, because they may be compared with each other or with integers."""
     flat = [kind for kind in decimals if pt.is_decimal(kind)]
     if len(flat) < len(decimals):
         return "decimals inside of other values may be compared"
@@ -96,7 +96,7 @@ def _is_sign(tokens: Sequence[SqlToken], at: int) -> bool:
 
 
 def _ordinals(tokens: Sequence[SqlToken]) -> Iterator[str]:
-    """Yield what is wrong with numbers in GROUP BY and ORDER BY, which may stand for columns or for themselves."""
+    """Yield what is wrong with numbers in GROUP BY and ORDER BY. Settings decide whether they mean columns."""
     levels = [False]
     for at in range(len(tokens)):
         word = keyword(tokens, at)
@@ -113,8 +113,8 @@ def _ordinals(tokens: Sequence[SqlToken]) -> Iterator[str]:
 def _wrong_zones(view: View, tokens: Sequence[SqlToken], fields: Sequence[pa.Field]) -> str | None:
     """Return what is wrong with the columns that have a time zone.
 
-    Comparisons with other types, and text, are of the time zone of the session. So such a column is nothing but a whole
-    column of the only SELECT, or the largest or least of its values.
+    Comparisons with other types, and conversions to text, depend on the time zone of the session. So such a column is
+    allowed only as a whole item of the only SELECT: the column itself, or its count, least or greatest value.
     """
     zoned, others = _by_zone(fields)
     known = zoned | _given(tokens, zoned)
@@ -137,7 +137,7 @@ def _wrong_zones(view: View, tokens: Sequence[SqlToken], fields: Sequence[pa.Fie
 
 
 def _by_zone(fields: Iterable[pa.Field]) -> tuple[set[str], set[str]]:
-    """Return the names of columns that have a time zone, and those of the others."""
+    """Return the names of the columns that have a time zone, and the names of the others."""
     found: tuple[set[str], set[str]] = set(), set()
     for field in fields:
         found[not has_type(field.type, _has_zone)].add(field.name.casefold())
@@ -149,7 +149,7 @@ def _has_zone(kind: pa.DataType) -> bool:
 
 
 def _is_of_select(tokens: Sequence[SqlToken], at: int) -> bool:
-    """Return True if a `*` is all columns, and not that of `count(*)`."""
+    """Return True if a `*` means all columns, and is not that of `count(*)`."""
     return is_all_columns(tokens, at) and keyword(tokens, at - 1) != "("
 
 
@@ -159,9 +159,9 @@ def _is_named(tokens: Sequence[SqlToken], at: int, names: AbstractSet[str]) -> b
 
 
 def _item(tokens: Sequence[SqlToken], at: int, around: Sequence[int]) -> range | None:
-    """Return the places of the whole item of the SELECT that is the column that is named at a place, or a key.
+    """Return the token indexes of the item of a list that the column at an index makes up; None if there is none.
 
-    It is the column itself, or its count, least or greatest value.
+    The list is that of the SELECT, or of keys. The item is the column itself, or its count, least or greatest value.
     """
     start, end = at, at + 1
     while text(tokens, start - 1) == ".":
@@ -179,7 +179,7 @@ def _ends(tokens: Sequence[SqlToken], at: int) -> bool:
 
 
 def _given(tokens: Sequence[SqlToken], zoned: AbstractSet[str]) -> set[str]:
-    """Return the names that the only SELECT gives to columns with a time zone, or to the largest or least value."""
+    """Return the aliases of columns with a time zone, and of their least or greatest value, in the only SELECT."""
     around, found = enclosing(tokens), set[str]()
     for at in range(len(tokens)):
         item = _item(tokens, at, around) if _is_named(tokens, at, zoned) else None
@@ -192,7 +192,7 @@ def _given(tokens: Sequence[SqlToken], zoned: AbstractSet[str]) -> set[str]:
 
 
 def _is_alias(tokens: Sequence[SqlToken], at: int, zoned: AbstractSet[str], around: Sequence[int]) -> bool:
-    """Return True if a name at a place is given to a column with a time zone there."""
+    """Return True if the name at an index is the alias of a column with a time zone."""
     last = at - 2 if keyword(tokens, at - 1) == "AS" else at - 1
     place = last - 1 if text(tokens, last) == ")" else last
     item = _item(tokens, place, around) if place > 0 and _is_named(tokens, place, zoned) else None

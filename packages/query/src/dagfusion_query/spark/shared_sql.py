@@ -122,13 +122,13 @@ _IN_LOCAL = 'use engine="local"'
 
 
 def check_shared(tokens: Sequence[SqlToken]) -> None:
-    """Check that both engines mean the same by a statement.
+    """Check that a statement calls only functions that have the same meaning in both engines.
 
     Args:
         tokens: The statement, without comments.
 
     Raises:
-        EngineChoiceError: They may not, or Spark would read something that is no table of the catalog.
+        EngineChoiceError: A function may differ, or Spark would read a file that is not a table of the catalog.
     """
     lists = column_lists(tokens)
     for at, token in enumerate(tokens):
@@ -137,17 +137,19 @@ def check_shared(tokens: Sequence[SqlToken]) -> None:
         if following == "(" and token.name is not None and at not in lists:
             _check_call(tokens, at)
         elif is_first and following == "." and token.name in _FILE_FORMATS and _is_quoted(tokens, at + 2):
-            raise EngineChoiceError(f"the Spark engine is not sent {token.text}.{text(tokens, at + 2)[:100]}")
+            raise EngineChoiceError(
+                f"Spark would read {token.text}.{text(tokens, at + 2)[:100]} as a file, so it is not sent: {_IN_LOCAL}"
+            )
 
 
 def table_places(tokens: Sequence[SqlToken]) -> set[int]:
-    """Return the places at which the name of a table may begin: after FROM, JOIN, and the commas between tables."""
+    """Return the token indexes at which a table's name may begin: after FROM, JOIN, and the commas between tables."""
     found: set[int] = set()
     levels = [_Clause()]
     for at in range(len(tokens)):
         level, word = levels[-1], keyword(tokens, at)
         if word == "(":
-            # Tables that are joined may be in parentheses.
+            # Joined tables may be in parentheses.
             levels.append(_Clause(has_select=at in found, is_from=at in found))
             level = levels[-1]
         elif word == ")" and len(levels) > 1:
@@ -166,20 +168,20 @@ def table_places(tokens: Sequence[SqlToken]) -> set[int]:
 
 
 def null_orders(tokens: Sequence[SqlToken]) -> dict[int, str]:
-    """Return what each ORDER BY of a statement lacks, by the place of the token that it goes before.
+    """Return the NULL order to add to each key of an ORDER BY, by the index of the token before which it belongs.
 
-    DataFusion has NULL last in an ascending order and first in a descending one, and Spark the other way round.
+    DataFusion sorts NULL last in ascending order and first in descending order. Spark does the opposite.
     """
     return dict(_orders(tokens))
 
 
 @dataclass
 class _Clause:
-    """The clauses inside of one pair of parentheses, as far as they have been read.
+    """The clauses inside one pair of parentheses that have been read so far.
 
     Attributes:
-        has_select: They have a SELECT, or are tables.
-        is_from: The last one is FROM.
+        has_select: True if they include a SELECT, or the parentheses contain tables.
+        is_from: True if the last clause is FROM.
     """
 
     has_select: bool = False
@@ -188,12 +190,12 @@ class _Clause:
 
 @dataclass
 class _Level:
-    """The text inside of one pair of parentheses, as far as it has been read.
+    """The text inside one pair of parentheses that has been read so far.
 
     Attributes:
-        is_order: It is inside of an ORDER BY.
-        is_descending: The key that is being read is.
-        has_nulls: That key says where NULL is.
+        is_order: True inside an ORDER BY.
+        is_descending: True if the current key is descending.
+        has_nulls: True if the current key has a NULL order.
     """
 
     is_order: bool = False
@@ -201,7 +203,7 @@ class _Level:
     has_nulls: bool = False
 
     def ended(self) -> str:
-        """End a key, and return what it lacks."""
+        """End the current key. Return the NULL order to add, or an empty string."""
         lacks = "" if self.has_nulls else "NULLS FIRST" if self.is_descending else "NULLS LAST"
         self.is_descending = self.has_nulls = False
         return lacks if self.is_order else ""
@@ -235,10 +237,10 @@ def _check_call(tokens: Sequence[SqlToken], at: int) -> None:
         return
     if name not in SHARED_FUNCTIONS or text(tokens, at - 1) == ".":
         raise EngineChoiceError(
-            f"the function {name[:100]} may return other values in Spark SQL, so it is not sent: {_IN_LOCAL}"
+            f"the function {name[:100]} may return other values in Spark, so it is not sent: {_IN_LOCAL}"
         )
     if name == "extract" and (part := text(tokens, at + 2).upper()) not in _PARTS_OF_TIME:
-        raise EngineChoiceError(f"Spark SQL may count {part[:100]} from another number, so it is not sent: {_IN_LOCAL}")
+        raise EngineChoiceError(f"extract may return another {part[:100]} in Spark, so it is not sent: {_IN_LOCAL}")
 
 
 def _is_quoted(tokens: Sequence[SqlToken], at: int) -> bool:

@@ -1,4 +1,4 @@
-"""The batches of a statement that Spark runs, in the columns that the statement has here."""
+"""The result batches of a statement on a Spark Connect server, with the columns of the statement's plan."""
 
 import queue
 import re
@@ -23,7 +23,7 @@ from dagfusion_query.spark.refused_columns import UTC_ZONES
 from dagfusion_query.spark.spark_connect import SparkStatement
 from dagfusion_query.spark.spark_sql import without_pins
 
-_AHEAD = 4  # batches that are received before they are taken
+_AHEAD = 4  # received batches that wait for the caller
 _LOOK_S = 0.1
 _MOST_DIGITS = 38
 _PLAIN = re.compile(r"[^\W\d]\w*")
@@ -40,14 +40,14 @@ _EXACT = {("integer", "double"), ("integer", "decimal")}  # a cast of the first 
 
 
 class SparkBatches:
-    """The batches, which a thread of their own receives.
+    """The batches. A thread receives them.
 
     Args:
         statement: The statement on the server.
-        schema: The columns that it has here.
-        scans: What it reads, as the plan here has it.
-        pins: The versions in the names of its tables.
-        check: Compares the objects of its tables with their events, and returns the seconds that the requests took.
+        schema: The columns of its plan.
+        scans: The scans of its plan.
+        pins: The pinned versions of its tables.
+        check: Compares the objects of its tables with their events, and returns the time of the requests in seconds.
     """
 
     path: str | None = SPARK
@@ -66,7 +66,7 @@ class SparkBatches:
         self.files_read, self.bytes_read = sum(scan.count for scan in scans), sum(scan.bytes for scan in scans)
         self.requests_s = 0.0
         self._received: queue.Queue[pa.RecordBatch | QueryError | None] = queue.Queue(_AHEAD)
-        self._next: list[pa.RecordBatch | QueryError | None] = []  # what was received and not taken, if anything
+        self._next: list[pa.RecordBatch | QueryError | None] = []  # at most one, which was received and not returned
         self._is_cancelled = threading.Event()
         self._is_whole = False
         self._reader = threading.Thread(target=self._receive, name="dagfusion-spark", daemon=True)
@@ -76,8 +76,8 @@ class SparkBatches:
         """Return the next batch, or None at the end.
 
         Raises:
-            RemoteEngineError: The server failed, or its result has other columns.
-            StaleObjectError: An object is gone or has changed since its event.
+            RemoteEngineError: The server failed, or its result does not have the columns of the plan.
+            StaleObjectError: An object was deleted or replaced since its event.
         """
         self.wait(None)
         received = self._next[0]
@@ -88,7 +88,11 @@ class SparkBatches:
         return received
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Return True if `next` would return at once; wait for that no longer than this, or without an end."""
+        """Wait until `next` would return at once. Return False if it would not after `timeout_s` seconds.
+
+        Args:
+            timeout_s: The longest wait, in seconds; None for no limit.
+        """
         if not self._next:
             try:
                 self._next.append(self._received.get(timeout_s is None or timeout_s > 0, timeout_s))
@@ -97,11 +101,11 @@ class SparkBatches:
         return True
 
     def check(self) -> None:
-        """Compare the objects of the tables with their events, for a caller that takes no more batches."""
+        """Compare the objects of the tables with their events, for a caller that stops before the last batch."""
         self.requests_s += self._check()
 
     def cancel(self) -> None:
-        """Stop the receipt of batches. May be called on another thread. The service interrupts the statement there."""
+        """Stop receiving batches. May be called on any thread. The service interrupts the statement on the server."""
         if self._is_cancelled.is_set() or not self._reader.is_alive():
             return
         self._is_cancelled.set()
@@ -114,7 +118,7 @@ class SparkBatches:
             self._statement.close()
 
     def _outcome(self) -> QueryError | None:
-        """Hand all batches over, and return what comes after them: the end, or any error, for which someone waits."""
+        """Put all batches into the queue. Return what the caller gets after them: None for the end, or an error."""
         try:
             try:
                 self._hand_over()
@@ -122,7 +126,7 @@ class SparkBatches:
                 return self._reason(error)
         except QueryError as error:
             return error
-        except BaseException as error:  # noqa: BLE001  # the statement's thread waits for something
+        except BaseException as error:  # noqa: BLE001  # the caller waits for a batch or an error
             return RemoteEngineError(f"{self._statement.server} cannot be read: {error!r}")
         return None
 
@@ -138,7 +142,7 @@ class SparkBatches:
             self._put(last)
 
     def _reason(self, error: RemoteEngineError) -> QueryError:
-        """Return the error of an object that the server cannot have read, if there is one; else the server's."""
+        """Return the error of an object that was deleted or replaced, if there is one; else the server's error."""
         is_lost = isinstance(error, RemoteEngineUnavailableError)
         if not (is_lost or self._statement.is_unread or self._is_cancelled.is_set()):
             try:
@@ -150,7 +154,7 @@ class SparkBatches:
         return type(error)(without_pins(str(error), self._pins))
 
     def _put(self, received: pa.RecordBatch | QueryError | None) -> None:
-        """Hand something over, unless the statement is cancelled: then a caller that waits gets an error."""
+        """Put something into the queue. If the statement is cancelled, put an error for a caller that waits."""
         if self._is_cancelled.is_set():
             received = QueryCancelledError("the query was cancelled")
         while True:
@@ -158,24 +162,24 @@ class SparkBatches:
                 self._received.put(received, timeout=_LOOK_S)
                 return
             if self._is_cancelled.is_set():
-                return  # no wait is needed while batches are left
+                return  # the queue is full, so the caller does not wait
 
 
 def conformed(batch: pa.RecordBatch, schema: pa.Schema, server: str) -> pa.RecordBatch:
-    """Return a batch in the columns that a statement has here.
+    """Return a batch with the columns of the statement's plan.
 
     Args:
         batch: The batch as the server sent it.
-        schema: The columns.
+        schema: The columns of the plan.
         server: The server's name in errors.
 
     Raises:
-        RemoteEngineError: It has other columns, or values that those here cannot have.
+        RemoteEngineError: The batch has other columns, or values that do not fit the types of the plan.
     """
     if batch.num_columns != len(schema):
         raise RemoteEngineError(
-            f"{server} returned {batch.num_columns} columns, and the statement has {len(schema)} here: a column has a "
-            "type that Iceberg has not; name the columns"
+            f"{server} returned {batch.num_columns} columns, but the statement has {len(schema)}: Iceberg does not "
+            "have the type of a column; name the columns"
         )
     for there, here in zip(batch.schema.names, schema.names, strict=True):
         is_plain = _PLAIN.fullmatch(there) and _PLAIN.fullmatch(
@@ -191,10 +195,10 @@ def _column(values: pa.Array, field: pa.Field, server: str) -> pa.Array:
     here, there = _family(field.type), _family(values.type)
     if here != there and (there, here) not in _EXACT and not pt.is_null(values.type):
         raise RemoteEngineError(
-            f"{server} returned {there} in column {field.name}, which is {here} here: change the statement"
+            f"{server} returned {there} in column {field.name}, which is {here} in DataFusion: change the statement"
         )
     if not field.nullable and values.null_count:
-        raise RemoteEngineError(f"{server} returned NULL in column {field.name}, which has none here")
+        raise RemoteEngineError(f"{server} returned NULL in column {field.name}, which has no NULL in DataFusion")
     try:
         if pt.is_timestamp(values.type) and values.type.tz is not None:
             values = values.cast(pa.timestamp(values.type.unit, "UTC")).cast(pa.timestamp(values.type.unit))

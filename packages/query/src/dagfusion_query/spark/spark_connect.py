@@ -1,9 +1,9 @@
 """A client of Spark Connect: runs one statement at a time, and yields the batches of its result.
 
-Only a few fields of a few messages are needed, so they are written in protobuf's wire format, and gRPC sends them.
-Spark's own client would import pandas. An execution is reattachable, because only then the server marks the end of the
-result. Spark ends a stream without the mark after some minutes or bytes, and has the rest for a client that reattaches.
-If the server has no rest, the result was cut off, which is an error.
+Spark's own client would import pandas. This client needs only a few fields of a few messages, so it writes them in
+protobuf's wire format, and sends them by gRPC. An execution is reattachable, because only then the server marks the end
+of the result. Spark ends a stream without this mark after some minutes or bytes, and keeps the rest of the result for a
+client that reattaches. If the server has no rest, the result was truncated, which is an error.
 """
 
 import logging
@@ -36,8 +36,8 @@ _CALL_S = 10.0  # of a call that runs nothing
 _CONNECT_S = 10.0
 _RELEASE_S = 2.0
 _SHOWN = 2_000  # characters of an error
-# What the text that is sent relies on, whatever the server's configuration is. ANSI: an error where a value cannot be
-# cast or a divisor is zero, as here, in place of NULL. Without a loss of precision, decimals keep their digits as here.
+# The statements rely on these settings, so each session sets them. With ANSI, a failed cast or a division by zero is an
+# error, as in DataFusion, and not NULL. Without loss of precision, decimals keep the same digits as in DataFusion.
 _CONFIGURATION = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "false",
@@ -48,7 +48,7 @@ _CONFIGURATION = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.timestampType": "TIMESTAMP_LTZ",
 }
-_MOST_EMPTY = 100  # streams in a row that end without a response: Spark ends each after two minutes
+_MOST_EMPTY = 100  # consecutive streams without a response: Spark ends each after two minutes
 _SESSION_ENDED = "INVALID_HANDLE.SESSION"
 _FORGOTTEN = re.compile(r"operation not found|INVALID_HANDLE", re.IGNORECASE)  # Sail, Spark
 _NO_SLOTS = re.compile(r"task region requires (\d+) worker task slots, but the configured maximum is (\d+)")  # Sail
@@ -70,7 +70,7 @@ class SparkAddress(NamedTuple):
 
     @classmethod
     def read(cls, url: str) -> "SparkAddress":
-        """Read a URL that the setting accepts.
+        """Read a URL that `is_spark_url` accepts.
 
         >>> SparkAddress.read("sc://spark/;use_ssl=true;token=t").target
         'spark:15002'
@@ -89,7 +89,7 @@ class SparkSession:
     """A session of a server. All workers of a service share it.
 
     Attributes:
-        url: The server; or a reference to a secret that has its URL.
+        url: The URL of the server, or a reference to a secret that has the URL.
         id: A UUID.
     """
 
@@ -98,11 +98,11 @@ class SparkSession:
 
 
 def _url(session: SparkSession) -> str:
-    """Return the URL of a session's server, that of a secret as it is now.
+    """Return the URL of a session's server. A secret is read again each time.
 
     Raises:
         SecretUnavailableError: The secret cannot be read.
-        SettingsError: It has no such URL.
+        SettingsError: The secret has no URL of a Spark Connect server.
     """
     url = resolved(session.url) or ""
     if not is_spark_url(url):
@@ -111,10 +111,10 @@ def _url(session: SparkSession) -> str:
 
 
 class SparkStatement:
-    """One statement of a session. `cancel` is called on any thread, the rest on one.
+    """One statement of a session. `cancel` may be called on any thread, the other methods on one.
 
     Attributes:
-        is_unread: The server refused it before it read any object.
+        is_unread: True if the server refused the statement before it read any object.
 
     Args:
         session: The session.
@@ -132,15 +132,16 @@ class SparkStatement:
 
     @property
     def server(self) -> str:
-        """The server's name in errors, which callers read: it does not say where the server is."""
+        """The server's name in errors. Callers read errors, so the name has no address."""
         return "the Spark engine"
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Run the statement, and yield the batches of its result.
 
         Raises:
-            RemoteEngineError: The server refused it, failed while it ran it, or ended the result early.
-            RemoteEngineUnavailableError: The server does not answer, or the connection was lost.
+            RemoteEngineError: The server refused the statement, or failed while it ran it.
+            RemoteEngineUnavailableError: The server does not answer or ended the result early, or the connection was
+                lost.
         """
         is_complete = False
         with self._errors():
@@ -151,33 +152,33 @@ class SparkStatement:
                     yield from _decoded(batch)
         if not is_complete:
             raise RemoteEngineUnavailableError(
-                f"{self.server} ended the result before its end: the statement was interrupted there, or the server "
-                "stopped; run it again"
+                f"{self.server} ended the result before its end: the statement was interrupted on the server, or the "
+                "server stopped; run it again"
             )
         self._release()
 
     def cancel(self) -> None:
-        """Receive no more batches. The server runs the statement until `interrupt`."""
+        """Stop receiving batches. The server continues the statement until `interrupt` is called."""
         self._is_cancelled = True
         if self._call is not None:
             self._call.cancel()
 
     def interrupt(self) -> bool:
-        """Interrupt the statement on the server; return True if it ran there.
+        """Interrupt the statement on the server. Return True if the server was running it.
 
-        Sail says nothing of a statement that it has not planned yet, and runs it.
+        Sail ignores the request while it plans the statement, and then runs the statement.
 
         Raises:
-            RemoteEngineError: The server refuses that, or does not answer.
+            RemoteEngineError: The server refuses the request, or does not answer.
         """
         with self._errors():
             return self._in_session(self._interrupt)
 
     def close(self) -> None:
-        """Close the connection, and a session that only this statement has."""
+        """Close the connection, and the session if only this statement uses it."""
         if self._has_own_session:
             self._has_own_session = False
-            with suppress(grpc.RpcError):  # it forgets it by itself after a while
+            with suppress(grpc.RpcError):  # the server drops it by itself after a while
                 self._unary("ReleaseSession", self._named(3), _RELEASE_S)
         self._channel.close()
 
@@ -188,7 +189,7 @@ class SparkStatement:
         return grpc.insecure_channel(self._address.target, options)
 
     def _in_session(self, call: Callable[[], T]) -> T:
-        """Call in the session, or in one of this statement: Spark ends a session that had no statement for an hour."""
+        """Call in the shared session, or in a new one: Spark ends a session that had no statement for an hour."""
         try:
             return call()
         except grpc.RpcError as error:
@@ -209,9 +210,9 @@ class SparkStatement:
         self._unary("Config", self._named(4) + message(3, message(1, pairs)), _CONNECT_S)
 
     def _responses(self) -> Iterator[bytes]:
-        """Yield all responses: a server ends a stream after some time or bytes, and goes on when it is asked to.
+        """Yield all responses. A server ends a stream after some time or bytes, and continues it in `_reattach`.
 
-        After rows without the id of a response it cannot go on: the server would begin again.
+        After a response that has rows but no id, the stream cannot be continued: the server would begin again.
         """
         last, empty, has_ids, stream = b"", 0, True, self._execute()
         while has_ids and not self._is_forgotten and empty < _MOST_EMPTY:
@@ -232,7 +233,7 @@ class SparkStatement:
         return self._stream("ExecutePlan", request + message(6, self._operation.encode()))
 
     def _reattach(self, last: bytes) -> Iterator[bytes]:
-        """Yield the responses after one, from the first on if there is none; nothing if the server has no result."""
+        """Yield the responses after the one with the id `last`, or all if it is empty; none if the server has none."""
         request = self._named(4) + message(3, self._operation.encode()) + (message(5, last) if last else b"")
         try:
             yield from self._stream("ReattachExecute", request)
@@ -250,13 +251,13 @@ class SparkStatement:
         return responses
 
     def _release(self) -> None:
-        """Release the result, which the server keeps for a client that reattaches."""
+        """Release the result. The server keeps it for a client that reattaches."""
         request = self._named(4) + message(3, self._operation.encode()) + message(5, b"")
-        with suppress(grpc.RpcError):  # it forgets it by itself after a while
+        with suppress(grpc.RpcError):  # the server drops it by itself after a while
             self._unary("ReleaseExecute", request, _CALL_S)
 
     def _named(self, client: int) -> bytes:
-        """Return the fields that all requests have; `client` is the number of the client's name."""
+        """Return the fields that all requests have. `client` is the field number of the client's name."""
         context = message(1, self._address.user.encode())
         return message(1, self._session.encode()) + message(2, context) + message(client, _CLIENT)
 
@@ -277,9 +278,9 @@ class SparkStatement:
             if (slots := _NO_SLOTS.search(str(error.details()))) is not None:
                 self.is_unread = True
                 raise RemoteEngineError(
-                    f"{self.server} needs {slots[1]} task slots for the statement and has {slots[2]}: a partition that "
-                    "is read takes one; read fewer partitions, consolidate the tables and let the Iceberg catalog name "
-                    'the large objects (DAGFUSION_ICEBERG_CONSOLIDATED), or use engine="local"'
+                    f"{self.server} needs {slots[1]} task slots for the statement and has {slots[2]}: each partition "
+                    "that is read takes one; read fewer partitions, consolidate the tables and let the Iceberg catalog "
+                    'name the large objects (DAGFUSION_ICEBERG_CONSOLIDATED), or use engine="local"'
                 ) from error
             if self._is_cancelled and error.code() is grpc.StatusCode.CANCELLED:
                 raise RemoteEngineError(f"the statement was cancelled on {self.server}") from error
@@ -325,10 +326,10 @@ def _is_last(response: bytes) -> bool:
 
 
 def _decoded(batch: bytes) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of one message, which are of one Arrow stream.
+    """Yield the batches of the Arrow stream in one message.
 
     Raises:
-        ValueError: The message has not the rows that it says.
+        ValueError: The number of rows is not that in the message's header.
     """
     said = next((field.value for field in fields(batch) if field.number == 1), 0)
     found = [one for stream in children(batch, 2) for one in pa.ipc.open_stream(stream)]

@@ -1,4 +1,4 @@
-"""Values as constants of Spark's SQL, and Arrow types by the names that Spark gives them. Pure."""
+"""Writes values, names and Arrow types in Spark's SQL. Pure."""
 
 import math
 from datetime import UTC
@@ -31,7 +31,7 @@ _MOST_DIGITS = 38
 
 
 def string(text: str) -> str:
-    r"""Return a string constant. A server reads `${name}` in it as a variable, so no `$` is in it.
+    r"""Return a string constant. Spark replaces `${name}` in a statement, so `$` is escaped.
 
     >>> print(string("it's ${env:HOME} \\"))
     'it\'s \u0024{env:HOME} \\'
@@ -41,10 +41,10 @@ def string(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """Return a name.
+    """Return a quoted name.
 
     Raises:
-        EngineChoiceError: It has a `$`, which a server may read as a variable's.
+        EngineChoiceError: The name has a `$`, which Spark may read as the start of a variable.
 
     >>> name("a`b")
     '`a``b`'
@@ -56,10 +56,10 @@ def name(text: str) -> str:
 
 
 def literal(value: pa.Scalar) -> str:
-    """Return a parameter's value.
+    """Return the value of a parameter as a constant.
 
     Raises:
-        EngineChoiceError: Spark has no constant of its type.
+        EngineChoiceError: Spark has no constant of this type.
 
     >>> literal(pa.scalar(7)), literal(pa.scalar(None, pa.string()))
     ("CAST('7' AS BIGINT)", 'CAST(NULL AS STRING)')

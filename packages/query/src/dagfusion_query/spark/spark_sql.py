@@ -1,10 +1,10 @@
-"""Writes a statement of DataFusion's dialect as Spark's SQL. Pure.
+"""Translates a statement from DataFusion's dialect to Spark's SQL. Pure.
 
-The statement has been planned here, so its tables, columns and functions are known and its caller may read them. What
-is sent is written anew, token by token, so that the server cannot read another statement than the one that was planned:
-a string stays a string in whatever way the two dialects escape it, a name in quotes stays a name, and comments, which
-are hints there, are left out. Tables get the names that they have in the server's catalog, with the version that is
-read. A view becomes a common table expression.
+DataFusion has planned the statement before, so its tables, columns and functions exist and its caller may read them.
+The translation writes each token again, so that the server cannot read another statement than the one that was planned:
+strings are escaped for Spark, quoted names stay names, and comments are left out, because Spark reads some of them as
+hints. Tables get their names in the server's catalog, with the pinned version. A view becomes a common table
+expression.
 """
 
 import re
@@ -41,13 +41,13 @@ _REFUSED_VIEW = "the statement of this view may have other rows in Spark SQL: re
 
 @dataclass(frozen=True)
 class SparkNames:
-    """The names of the tables in the server.
+    """The names of the tables in the server's catalog.
 
     Attributes:
-        catalog: The catalog there; empty if the server knows it.
-        pins: The version of each table that a statement may name; empty for the current one.
-        views: The views that it may name.
-        columns: The columns of tables, at least of those with a pin.
+        catalog: The name of the catalog in the server; empty to write no catalog.
+        pins: The pinned version of each table that a statement may name; empty for the current version.
+        views: The views that a statement may name.
+        columns: The columns of tables, at least of those in `pins`.
     """
 
     catalog: str
@@ -57,12 +57,12 @@ class SparkNames:
 
     @property
     def read(self) -> Mapping[TableName, pa.Schema]:
-        """The columns of the tables with a pin."""
+        """The columns of the tables in `pins`."""
         return {table: self.columns[table] for table in self.pins if table in self.columns}
 
 
 class _Piece(NamedTuple):
-    """A part of what is sent, and whether there is space before it."""
+    """A part of the translated statement, and whether there is a space before it."""
 
     text: str
     is_apart: bool
@@ -70,12 +70,13 @@ class _Piece(NamedTuple):
 
 @dataclass
 class _Found:
-    """The parts of a statement and of the texts of the views that it reads.
+    """The findings of the translation in a statement and in the statements of the views that it reads.
 
     Attributes:
-        times: The columns and parameters that are times.
-        names: All names, as the engine here reads them.
-        views: The texts of the views in Spark's SQL, by the last part of their names, each after those that it reads.
+        times: The columns and parameters that are dates or times.
+        names: All names, as DataFusion reads them.
+        views: The statements of the views in Spark's SQL, by the last part of their names. A view is after the views
+            that it reads.
     """
 
     times: set[str]
@@ -84,14 +85,14 @@ class _Found:
 
 
 def named_tables(sql: str, tables: Mapping[TableName, View | None]) -> set[TableName]:
-    """Return the tables that a statement names, also through views.
+    """Return the tables that a statement names, itself or through views.
 
     Args:
         sql: The statement.
-        tables: The tables and views that its caller may read; None for tables.
+        tables: The tables and views that its caller may read; the values of tables are None.
 
     Raises:
-        EngineChoiceError: It may read the names of all tables.
+        EngineChoiceError: The statement may read `information_schema`.
     """
     found: set[TableName] = set()
     texts = [sql]
@@ -106,15 +107,15 @@ def named_tables(sql: str, tables: Mapping[TableName, View | None]) -> set[Table
 
 
 def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames) -> str:
-    """Return a statement as it is sent to the server.
+    """Return a statement in Spark's SQL, as it is sent to the server.
 
     Args:
-        sql: One statement that was planned here.
-        values: Its parameters by name; `1`, `2`, ... are numbered ones.
-        names: The names of its tables in the server.
+        sql: One statement that DataFusion has planned.
+        values: Its parameters by name; numbered parameters have the names `1`, `2`, ...
+        names: The names of its tables in the server's catalog.
 
     Raises:
-        EngineChoiceError: It cannot be written in Spark's SQL.
+        EngineChoiceError: The statement cannot be sent.
     """
     found = _Found({name for schema in names.read.values() for name in times(schema)})
     for parameter, value in values.items():
@@ -160,13 +161,13 @@ def _tokens(sql: str) -> list[SqlToken]:
 
 
 class _Translation:
-    """One text: a statement, or that of a view.
+    """The translation of one statement, or of the statement of a view.
 
     Args:
-        sql: The text.
-        values: The parameters' values.
-        names: The names of tables in the server.
-        found: Gets what is found.
+        sql: The statement.
+        values: The values of the parameters.
+        names: The names of tables in the server's catalog.
+        found: Receives what the translation finds.
     """
 
     def __init__(self, sql: str, values: Mapping[str, pa.Scalar], names: SparkNames, found: _Found) -> None:
@@ -178,7 +179,7 @@ class _Translation:
         self._plain_numbers = numbers_without_suffix(self._tokens)
 
     def text(self) -> str:
-        """Return the text in Spark's SQL."""
+        """Return the statement in Spark's SQL."""
         first = self._tokens[0].text.upper() if self._tokens else ""
         if first not in _FIRST:
             raise EngineChoiceError(
@@ -204,7 +205,7 @@ class _Translation:
             yield _Piece(orders[at], is_apart=True)
 
     def _piece(self, at: int) -> tuple[str, int]:
-        """Return what stands for the token at a place, and how many tokens that takes."""
+        """Return the translation of the token at an index, and the number of tokens that it covers."""
         token = self._tokens[at]
         match token.kind:
             case TokenKind.text:
@@ -217,7 +218,7 @@ class _Translation:
                 return self._number_or_sign(at)
 
     def _is_apart(self, at: int) -> bool:
-        """Return True if there is something between a token and the one before."""
+        """Return True if there is space or a comment between a token and the one before it."""
         return at > 0 and self._tokens[at - 1].start + len(self._tokens[at - 1].text) < self._tokens[at].start
 
     def _string(self, at: int) -> str:
@@ -227,7 +228,7 @@ class _Translation:
             if _HEX.fullmatch(token) is None:
                 raise EngineChoiceError(f"X{token[:100]} is not hexadecimal, as the Spark engine needs it")
             return token
-        # Engines read what has a prefix in ways of their own, such as r'''...'''.
+        # Each engine reads prefixed strings in its own way, such as r'''...'''.
         if token[0] != "'" or (is_joined and before not in _SIGNS - {"&"}):
             raise EngineChoiceError(
                 f"the Spark engine is sent strings in single quotes with no prefix, got {before}{token[:100]}: "
@@ -272,7 +273,7 @@ class _Translation:
         return name(token.name or ""), 1
 
     def _named(self, table: TableName, at: int) -> str:
-        """Return the name of a table that is named at a place."""
+        """Return the name to send for the table at an index."""
         if (view := self._names.views.get(table)) is not None:
             self._read_view(table, view)
             return name(table.table)
@@ -288,19 +289,19 @@ class _Translation:
         statement = translation.text()
         if self._found.views.setdefault(table.table, statement) != statement:
             raise EngineChoiceError(
-                f"the statement reads two views that are called {table.table}, which the Spark engine cannot be sent: "
+                f"the statement reads two views with the name {table.table}, so it is not sent to the Spark engine: "
                 f"{_IN_LOCAL}"
             )
 
     def _check_is_no_view(self, at: int) -> None:
-        """Check that a common table expression has not the name of a view."""
+        """Check that a common table expression does not have the name of a view."""
         found = self._tokens[at].name
         if not any(view.table == found for view in self._names.views):
             return
         after = [self._text(at + ahead).upper() for ahead in (1, 2)]
         if after[0] == "(" or (after[0] == "AS" and after[1] in ("(", "NOT", "MATERIALIZED")):
             raise EngineChoiceError(
-                f"a common table expression is called {found}, as a view is: rename it for the Spark engine, or "
+                f"a common table expression has the name of the view {found}: rename it for the Spark engine, or "
                 f"{_IN_LOCAL}"
             )
 
@@ -308,7 +309,7 @@ class _Translation:
         return self._tokens[at].name == _ENGINES_CATALOG and self._table(at + 2) is not None
 
     def _table(self, at: int) -> TableName | None:
-        """Return the table or view whose schema and name begin at a place."""
+        """Return the table or view whose qualified name begins at an index; None if there is none."""
         if at + 2 >= len(self._tokens) or self._text(at + 1) != ".":
             return None
         schema, table = self._tokens[at].name, self._tokens[at + 2].name
@@ -332,7 +333,7 @@ class _Translation:
             raise EngineChoiceError(f"the Spark engine cannot be sent {self._sql[number.start() : end + 1]!r}")
         after_it = (place for place in range(at, len(self._tokens)) if self._tokens[place].start >= end)
         count = next(after_it, len(self._tokens)) - at
-        # A number with a point is a decimal there, and a double here; another one has 32 bits there, and 64 here.
+        # 1.5 is a decimal in Spark and a double in DataFusion. 7 has 32 bits in Spark and 64 in DataFusion.
         if number["point"] or number["exponent"]:
             return f"{number[0]}D", count
         return (number[0] if at in self._plain_numbers else f"{number[0]}L"), count
@@ -348,10 +349,10 @@ class _Translation:
 
 
 def check_whole(warnings: Sequence[str]) -> None:
-    """Check that a statement reads all objects of its tables that its filters keep, as the server would.
+    """Check that a worker would read all objects that the server reads.
 
     Args:
-        warnings: What a worker leaves out.
+        warnings: The warnings of the plan about objects that a worker leaves out.
 
     Raises:
         EngineChoiceError: A worker leaves out archived objects.
@@ -363,7 +364,7 @@ def check_whole(warnings: Sequence[str]) -> None:
 
 
 def without_pins(text: str, pins: Sequence[str]) -> str:
-    """Return an error's text with the names of tables as they are here."""
+    """Return the text of an error with the names of tables that the caller knows, without pinned versions."""
     for pin in pins:
         text = text.replace(f"{PIN}{pin}", "")
     return text

@@ -1,6 +1,6 @@
-"""Which words of a statement are keywords, and which parentheses belong together. Pure.
+"""Finds the keywords, parentheses and operands of a statement. Pure.
 
-A name may be spelled as a keyword: in quotes, and beside the dot of a qualified name.
+A quoted name, and a part of a qualified name, can be spelled like a keyword.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from dagfusion_query.errors import EngineChoiceError
 from dagfusion_query.sql_text import SqlToken, TokenKind
 
-NAME = "name"  # in lower case, so that it is no keyword
+NAME = "name"  # in lower case, so that it differs from every keyword
 CLAUSES_OF_CALLS = ("FILTER", "OVER")
-_DEEPEST = 100  # DataFusion plans less than 50
+_DEEPEST = 100  # DataFusion plans at most 50 levels
 
 
 def keyword(tokens: Sequence[SqlToken], at: int) -> str:
-    """Return the word at a place in upper case if it may be a keyword, or its sign or number.
+    """Return the token at an index in upper case, if it is a sign, a number, or a word that may be a keyword.
 
     Args:
         tokens: The statement, without comments.
-        at: The place; any number.
+        at: The index; may be outside of the statement.
 
     Returns:
-        `NAME` for what is no keyword: a name in quotes, a part of a qualified name, a string, a parameter. "" outside
-        of the statement.
+        `NAME` for any other token: a quoted name, a part of a qualified name, a string, a parameter. "" outside of the
+        statement.
     """
     if not 0 <= at < len(tokens):
         return ""
@@ -34,15 +34,15 @@ def keyword(tokens: Sequence[SqlToken], at: int) -> str:
 
 
 def text(tokens: Sequence[SqlToken], at: int) -> str:
-    """Return the token at a place as it is written, "" outside of the statement."""
+    """Return the text of the token at an index, "" outside of the statement."""
     return tokens[at].text if 0 <= at < len(tokens) else ""
 
 
 def check_nesting(tokens: Sequence[SqlToken]) -> None:
-    """Check that a statement is not nested so deep that it takes long to look into all its parentheses.
+    """Check that a statement is not nested too deep, because the other checks read each level again.
 
     Raises:
-        EngineChoiceError: It is nested deeper than what is planned here, or a parenthesis or CASE has no end.
+        EngineChoiceError: The statement is nested deeper than DataFusion plans, or a parenthesis or CASE has no end.
     """
     depths = [0, 0]
     for at in range(len(tokens)):
@@ -53,13 +53,13 @@ def check_nesting(tokens: Sequence[SqlToken]) -> None:
             break
     if any(depths):
         raise EngineChoiceError(
-            f"the Spark engine is sent statements of parentheses and CASE ... END that are closed and at most "
-            f'{_DEEPEST} deep: use engine="local"'
+            f"the Spark engine is only sent statements whose parentheses and CASE ... END are closed, and nested at "
+            f'most {_DEEPEST} deep: use engine="local"'
         )
 
 
 def enclosing(tokens: Sequence[SqlToken]) -> list[int]:
-    """Return for each token the place of the parenthesis that it is directly in, or -1."""
+    """Return for each token the index of the innermost open parenthesis around it, or -1."""
     found, opened = [], [-1]
     for at in range(len(tokens)):
         if text(tokens, at) == ")" and len(opened) > 1:
@@ -71,12 +71,12 @@ def enclosing(tokens: Sequence[SqlToken]) -> list[int]:
 
 
 def closing(tokens: Sequence[SqlToken], at: int) -> int:
-    """Return the place of the parenthesis that closes the one at a place, or that of the end."""
+    """Return the index of the parenthesis that closes the one at `at`, or the number of tokens."""
     return next((place for place, depth in _depths(tokens, at) if not depth), len(tokens))
 
 
 def opening(tokens: Sequence[SqlToken], at: int) -> int:
-    """Return the place of the parenthesis that the one at a place closes, or 0."""
+    """Return the index of the parenthesis that the one at `at` closes, or 0."""
     depth = 0
     for place in range(at, -1, -1):
         depth += {")": 1, "(": -1}.get(text(tokens, place), 0)
@@ -86,7 +86,7 @@ def opening(tokens: Sequence[SqlToken], at: int) -> int:
 
 
 def directly_inside(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
-    """Yield the places directly in the parentheses that open at a place, without those inside of others."""
+    """Yield the indexes directly in the parentheses that open at `at`, without those in nested parentheses."""
     for place, depth in _depths(tokens, at):
         if not depth:
             return
@@ -95,7 +95,7 @@ def directly_inside(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
 
 
 def is_names(tokens: Sequence[SqlToken], at: int) -> bool:
-    """Return True if the parentheses that open at a place have nothing but names with commas between."""
+    """Return True if the parentheses that open at `at` contain only names, separated by commas."""
     inside = range(at + 1, closing(tokens, at))
     return len(inside) % 2 == 1 and all(
         text(tokens, place) == "," if number % 2 else tokens[place].name is not None
@@ -104,7 +104,7 @@ def is_names(tokens: Sequence[SqlToken], at: int) -> bool:
 
 
 def column_lists(tokens: Sequence[SqlToken]) -> set[int]:
-    """Return the places of names before a list of columns: `b (x, y)` of `(...) AS b (x, y)` and of a WITH."""
+    """Return the indexes of names before a list of columns: `b` in `(...) AS b (x, y)` and in `WITH b (x, y)`."""
     found = {
         at
         for at in range(1, len(tokens) - 1)
@@ -120,7 +120,7 @@ def column_lists(tokens: Sequence[SqlToken]) -> set[int]:
 
 
 def expressions(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
-    """Yield the places of the names of the common table expressions of the WITH at a place."""
+    """Yield the indexes of the names of the common table expressions of the WITH at `at`."""
     at += 2 if keyword(tokens, at + 1) == "RECURSIVE" else 1
     while at < len(tokens) and tokens[at].name is not None:
         start = at + 1
@@ -139,7 +139,7 @@ def expressions(tokens: Sequence[SqlToken], at: int) -> Iterator[int]:
 
 
 def call_of(tokens: Sequence[SqlToken], at: int) -> int:
-    """Return where the operand begins that ends at a place: a name, a constant, parentheses, a call, or a CASE."""
+    """Return the first index of the operand that ends at `at`: a name, a constant, parentheses, a call, or a CASE."""
     if keyword(tokens, at) == "END":
         return _case(tokens, at, -1)
     if tokens[at].kind is TokenKind.text and keyword(tokens, at - 1) in ("DATE", "TIMESTAMP"):
@@ -153,7 +153,7 @@ def call_of(tokens: Sequence[SqlToken], at: int) -> int:
 
 
 def end_of_operand(tokens: Sequence[SqlToken], at: int) -> int:
-    """Return the place after the operand that begins at a place."""
+    """Return the index after the operand that begins at `at`."""
     while keyword(tokens, at) in ("+", "-"):
         at += 1
     if keyword(tokens, at) == "CASE":
@@ -169,7 +169,7 @@ def end_of_operand(tokens: Sequence[SqlToken], at: int) -> int:
 
 
 def _case(tokens: Sequence[SqlToken], at: int, step: int) -> int:
-    """Return the other end of a CASE ... END."""
+    """Return the index of the other end of the CASE ... END at `at`."""
     depth = 0
     while 0 <= at < len(tokens):
         depth += {"CASE": 1, "END": -1}.get(keyword(tokens, at), 0)
@@ -187,7 +187,7 @@ def _depths(tokens: Sequence[SqlToken], at: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_qualifying(tokens: Sequence[SqlToken], at: int) -> bool:
-    """Return True if there is a dot between the parts of a name, and not that of a number."""
+    """Return True if the token at `at` is the dot of a qualified name, and not that of a number."""
     if text(tokens, at) != ".":
         return False
     return not (text(tokens, at - 1)[:1].isdecimal() or text(tokens, at + 1)[:1].isdecimal())
