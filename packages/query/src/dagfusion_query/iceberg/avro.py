@@ -1,7 +1,7 @@
-"""Avro files, as far as Iceberg needs them, and the values in them: bounds and partition values. Pure.
+"""Writes the parts of Avro files that Iceberg needs, with bounds and partition values. Pure.
 
-Writers that take records encode 18,250 manifest entries in seconds. Here the caller encodes whole columns, and this
-module has the numbers, the values and the container.
+Avro writers that take records need seconds for 18,250 manifest entries. So the caller encodes whole columns, and this
+module encodes numbers, values and the container file.
 """
 
 import hashlib
@@ -76,8 +76,8 @@ def container(
     Args:
         schema: The schema of one entry.
         metadata: More keys of the header.
-        entries: Encoded by the caller.
-        is_plain: True to leave them as they are; else they are compressed with deflate.
+        entries: The entries, encoded by the caller.
+        is_plain: True to store the entries uncompressed; else they are compressed with deflate.
     """
     codec = "null" if is_plain else "deflate"
     keys = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": codec, **metadata}
@@ -99,9 +99,9 @@ def bounds(values: pa.Array, kind: str, *, lower: bool) -> Sequence[bytes | None
     """Return the bounds of a column in Iceberg's binary form, one for each file; None for a null.
 
     Args:
-        values: One for each file, of an Arrow type whose values `kind` holds.
-        kind: Iceberg's type of the column.
-        lower: Whether they are lower bounds. Iceberg orders -0.0 before 0.0, and the least of both is either.
+        values: One value for each file, of an Arrow type whose values `kind` can represent.
+        kind: The Iceberg type of the column.
+        lower: True for lower bounds. Iceberg orders -0.0 before 0.0, but statistics may have either as the least.
     """
     if pa.types.is_floating(values.type):
         zero = pa.scalar(-0.0 if lower else 0.0, values.type)
@@ -138,7 +138,7 @@ def avro_type(kind: str, name: str) -> Any:
 
     Args:
         kind: Iceberg's type.
-        name: The name of the type, where Avro wants one; each name may be defined once.
+        name: The name of the type, for types that need a name in Avro. Each name may be defined once.
     """
     if kind in _AVRO_PLAIN:
         return kind

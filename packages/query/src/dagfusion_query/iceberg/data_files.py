@@ -1,7 +1,8 @@
 """The data files of a snapshot: the files of a table, or large objects in place of some of them. Pure.
 
-A data file of Iceberg is named as a whole. So a large object is one only if all of its row groups can replace files.
-All its columns have ids: clients read files without ids by the name mapping, which hides their partition columns.
+A data file of Iceberg has all rows of its object. So a large object can be a data file only if all of its row groups
+can replace files. All of its columns must have ids, because clients read files without ids by the name mapping, which
+hides their partition columns.
 """
 
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def _objects(table: Table) -> tuple[Numbers | None, pa.Table]:
 
 
 def _is_read_alike(kind: pa.DataType) -> bool:
-    """Return True if clients take a partition column of a file as they take its value in the metadata."""
+    """Return True if clients read a partition column of a file with the same value as from the metadata."""
     if pa.types.is_timestamp(kind):
         return kind.tz in (None, "UTC")
     return kind in _READ_ALIKE or pa.types.is_decimal128(kind)

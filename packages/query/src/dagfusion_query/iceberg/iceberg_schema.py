@@ -1,6 +1,6 @@
-"""A table's columns as an Iceberg schema, partition spec and name mapping, and their types as those of Iceberg 2.
+"""A table's columns as an Iceberg schema, partition spec and name mapping, with the types of Iceberg version 2. Pure.
 
-A type that has no exact counterpart is refused with the reason. Pure.
+A type without an exact counterpart is refused with the reason.
 """
 
 import re
@@ -37,13 +37,13 @@ _PLAIN: Mapping[pa.DataType, str] = {
     pa.string(): "string",
     pa.binary(): "binary",
 }
-# Of partition columns no file has a value, so that a wider type is exact for every reader.
+# Files have no values of partition columns, so a wider type is exact for every reader.
 _WIDER: Mapping[pa.DataType, str] = {
     **dict.fromkeys((pa.uint8(), pa.uint16()), "int"),
     pa.uint32(): "long",
     pa.uint64(): "decimal(20, 0)",
 }
-# What Iceberg lets a column become, so that readers convert the files of before.
+# The type promotions that Iceberg allows: readers convert the values of older files.
 _PROMOTIONS = frozenset({("int", "long"), ("float", "double")})
 
 
@@ -68,10 +68,10 @@ class IcebergSchema:
     Attributes:
         columns: The columns of the files.
         partition: The columns that no file has; their values are in the partition of each file.
-        left_out: Why other columns of the table are not there, by their names.
-        unread: An id that no column has for each name that a column of a file may have and that is not read from it.
-        bounded: The columns that have bounds in manifests, as far as they are known: the fewer, the more files.
-        spec_id: That of the partition spec.
+        left_out: The other columns of the table: their names, and the reasons why Iceberg does not have them.
+        unread: For each name that files may have but readers must not read from them: an id that no column has.
+        bounded: The columns that have bounds in manifests, if their bounds are known. More files mean fewer columns.
+        spec_id: The id of the partition spec.
     """
 
     columns: tuple[IcebergColumn, ...]
@@ -83,7 +83,7 @@ class IcebergSchema:
 
     @cached_property
     def of_large_objects(self) -> "IcebergSchema":
-        """The same columns for files of several partitions, which have the partition columns and their ids."""
+        """The schema of large objects, whose files have the partition columns with ids."""
         bounded = (*self.bounded, *self.partition)
         return replace(self, columns=self.all_columns, partition=(), bounded=bounded, spec_id=LARGE_SPEC_ID)
 
@@ -124,12 +124,12 @@ class IcebergSchema:
 
     @cached_property
     def kinds(self) -> Mapping[int, str]:
-        """The types of all fields by their ids; of a nested one only what it is."""
+        """The types of all fields by their ids; for a nested field only `struct`, `list` or `map`."""
         fields = [(column.id, column.kind) for column in self.all_columns]
         return dict(_kinds(fields))
 
     def is_read_by(self, newer: "IcebergSchema") -> bool:
-        """Return True if the types of a newer schema can be had from this one's: readers take bounds for those."""
+        """Return True if a newer schema can read columns of this schema, because readers apply its types to bounds."""
         partition = {column.id for schema in (self, newer) for column in schema.partition}
         return all(
             kind == wanted or (id_ not in partition and _becomes(kind, wanted))
@@ -141,15 +141,15 @@ class IcebergSchema:
     def name_mapping(self) -> list[dict[str, Any]]:
         """Finds the columns of files by their names, because the files have no ids.
 
-        PyIceberg refuses a file with a column whose name is not mapped, so columns that are left out have entries. So
-        have partition columns, because their values come from the partition also if a file has the column.
+        PyIceberg refuses a file with a column whose name is not mapped, so columns that are left out have entries, too.
+        Partition columns have entries, because their values come from the metadata even if a file has the column.
         """
         read = [_mapped(column.name, column.id, column.kind) for column in self.columns]
         return read + [{"field-id": id_, "names": [name]} for name, id_ in self.unread.items()]
 
 
 def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
-    """Return what Iceberg says of a table's columns.
+    """Return the columns of a table in Iceberg.
 
     Args:
         table: The table.
@@ -205,7 +205,7 @@ def view_columns(columns: pa.Schema) -> list[IcebergColumn]:
 def _with_shared_ids(
     columns: Sequence[IcebergColumn], partition: Sequence[IcebergColumn], left_out: Sequence[str]
 ) -> set[str]:
-    """Return the columns with an id that is also another's: a file may have the other one under this id."""
+    """Return the columns that share an id with another column, because a file may have the other column under it."""
     ids = [(column.name, id_) for column in (*columns, *partition) for id_ in (column.id, *_ids(column.kind))]
     ids += [(name, field_id((name,))) for name in left_out]
     ids += [(name, unread_id(name)) for name in (*left_out, *(column.name for column in partition))]
@@ -214,7 +214,7 @@ def _with_shared_ids(
 
 
 def bounded_columns(files: int) -> int:
-    """Return how many columns of a table have bounds; it changes only where the number of files doubles.
+    """Return the number of columns that have bounds. It changes only when the number of files doubles.
 
     >>> [bounded_columns(files) for files in (1, 600, 18_250, 1_000_000)]
     [100, 64, 2, 0]
@@ -224,7 +224,7 @@ def bounded_columns(files: int) -> int:
 
 
 def avro_name(name: str) -> str:
-    """Return a name that Avro takes: other characters become their code points."""
+    """Return a valid Avro name: other characters are replaced by their code points."""
     safe = _OTHER.sub(lambda found: f"_x{ord(found[0]):X}", name)
     return safe if safe and not safe[0].isdigit() else f"_{safe}"
 
@@ -271,7 +271,7 @@ def column_type(unified: pa.DataType, physical: Sequence[pa.DataType], path: Pat
         path: The column's name, and those of fields below it.
 
     Raises:
-        NotInIcebergError: Iceberg has no such type, or would not convert what some of the files have.
+        NotInIcebergError: Iceberg has no such type, or does not convert the type in some files to it.
     """
     if pa.types.is_struct(unified):
         fields = []

@@ -1,8 +1,9 @@
 """The manifest list of a snapshot, and its identity. Pure: equal tables give equal lists.
 
-The id of a snapshot follows from the manifests of all its files, its schema and its latest event, so that all services
-agree on it. Snapshots share these manifests, which are always listed as those of an earlier snapshot that is gone. The
-list of a snapshot with a parent also has manifests of its own, for the files that it added and removed.
+The id of a snapshot is computed from the manifests of its files, its schema and its latest event, so all services give
+the same id. Snapshots share these manifests. So each list names an earlier snapshot, which does not exist, as the one
+that added them. The list of a snapshot with a parent also has its own manifests: those of the files that it added or
+removed.
 """
 
 import hashlib

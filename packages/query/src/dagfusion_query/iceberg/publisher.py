@@ -1,7 +1,8 @@
-"""Writes the Iceberg metadata of tables to an object store, when it is asked for, and only what changed.
+"""Writes the Iceberg metadata of tables to an object store, on request, and only what changed.
 
-All objects are named by their content. So several services may write to one prefix at a time, a crash leaves nothing
-that is named by anything, and writing an object twice changes nothing. `metadata.json` is written last.
+The names of all objects are computed from their content. So several services can write to one prefix at the same time,
+and writing an object twice changes nothing. `metadata.json` is written last, so no metadata names the objects that a
+crash leaves behind.
 """
 
 import threading
@@ -71,9 +72,9 @@ class _TableMetadata(KnownMetadata):
 
     Attributes:
         recent: The latest versions.
-        as_of: The past states that statements read last, by their events: the table, its version, and the clock
-            when the metadata was written.
-        view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
+        as_of: The past states that statements read last, by their events: the table, its version, and the time of the
+            clock when the metadata was written.
+        view: The name of the last written metadata of the view with this name. The vacuum keeps the newest.
     """
 
     recent: tuple[Published, ...] = ()
@@ -113,7 +114,7 @@ class Publisher:
         """Return the metadata of a table, after everything it names is in the object store.
 
         Args:
-            table: One version; asked for again, it is not looked at again.
+            table: One version. A second call with the same version returns the same metadata at once.
             layouts: The layouts of its files.
 
         Raises:
@@ -128,9 +129,9 @@ class Publisher:
             return entry.recent[-1]
 
     def recent(self, name: TableName, snapshot_id: int) -> Published | None:
-        """Return one of the last versions of a table that this service wrote; None if there is none of this id.
+        """Return the version with this snapshot id, if it is one of the last that this service has written; else None.
 
-        It does not wait for a version that is being written.
+        Does not wait for a version that is being written.
         """
         recent = self._metadata_of(name).recent
         return next((one for one in recent if one.snapshot_id == snapshot_id), None)
@@ -138,7 +139,7 @@ class Publisher:
     def past(self, name: TableName, event_id: int, at_ms: int) -> PastState | None:
         """Return the state of a table as of an event of this time, if this service has written it.
 
-        The time tells events apart that have one id, which SQLite gives again after a wipe.
+        The time is needed because SQLite reuses event ids after a wipe.
         """
         entry = self._metadata_of(name)
         with entry.lock:
@@ -169,13 +170,13 @@ class Publisher:
             return self._note(entry, written, past)
 
     def publish_as_of(self, past: Table, layouts: Sequence[Layout]) -> Published:
-        """Return the metadata of a past state as a table of its own, for a statement that begins now.
+        """Return the metadata of a past state as a separate table, for a statement that begins now.
 
-        What it names stays for half an hour at least. Its files are those that runs wrote, because the vacuum may have
-        deleted large objects.
+        The vacuum keeps the objects that the metadata names for at least half an hour. The metadata names the objects
+        of runs, because the vacuum may have deleted large objects.
 
         Args:
-            past: The table as of an event; asked for again soon, it is not looked at again.
+            past: The table as of an event. A second call soon after returns the same metadata at once.
             layouts: The layouts of its files.
 
         Raises:
@@ -300,10 +301,11 @@ class Publisher:
             return entry.known
 
     def _forget_deleted(self, entry: _TableMetadata, name: TableName) -> None:
-        """Forget what is no longer in the object store.
+        """Forget manifests and snapshots that are no longer in the object store.
 
-        The vacuum may delete what no metadata of another service names, from an hour after this service named it.
-        Manifests of the past are written again in place of that, so that a vacuum that runs now sees a new time.
+        An hour after this service last named an object, the vacuum may delete it if no other metadata names it.
+        Manifests of past snapshots are written again instead, so that a vacuum that runs now sees a new time of
+        modification.
         """
         if self._clock() - entry.past_s >= SURELY_KEPT_S:
             entry.past, entry.of_child = {}, {}

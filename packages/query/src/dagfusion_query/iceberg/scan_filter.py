@@ -1,7 +1,7 @@
 """Filters of the Iceberg REST protocol, evaluated over the catalog's partition values and statistics. Pure.
 
-A filter that is not understood keeps every file, so a plan never misses a row: the client applies the filter to the
-rows of each file, unless the plan says that all of them pass.
+An unsupported filter keeps every file, so a plan never misses a row. The client applies the filter to the rows of each
+file, unless the plan says that all rows of the file pass.
 """
 
 import datetime as dt
@@ -60,13 +60,13 @@ class Matches:
 
 
 def check_filter(filter_: Any) -> None:
-    """Check that a filter has not too many predicates, and is not nested too deep for what is recursive.
+    """Check that a filter does not have too many predicates, and is not nested too deep for recursive functions.
 
     Args:
         filter_: The JSON of an expression; None is no filter.
 
     Raises:
-        BadRequestError: It has, or is.
+        BadRequestError: The filter has too many predicates, or is nested too deep.
     """
     count, waiting = 0, [(filter_, 0, True)]
     while waiting:
@@ -109,7 +109,7 @@ class ScanFilter:
         Args:
             filter_: The JSON of an expression; None is no filter.
             is_case_sensitive: Whether names of columns must have the table's letter case.
-            others: Columns that a filter may name, too. If the files have none of such a name, it keeps all files.
+            others: Other columns that a filter may name. If the files lack such a column, it keeps all files.
 
         Raises:
             BadRequestError: The filter does not follow the protocol, or names a column that the table does not have.
@@ -239,7 +239,7 @@ def _widened(values: pa.Array) -> pa.Array:
 
 
 def _literals(operator: str, one: Mapping[str, Any], kind: pa.DataType) -> pa.Array | None:
-    """Return the values that a predicate compares with; None if one has no exact counterpart in the column's type."""
+    """Return the literals of a predicate as values of the column's type; None if one has no exact counterpart."""
     if operator in _UNARY:
         return pa.array([], kind)
     if operator.endswith("starts-with") and not pa.types.is_string(kind):
@@ -257,7 +257,7 @@ def _literal(value: Any, kind: pa.DataType) -> pa.Scalar:
     """Return a value of a column's type. Clients write times as text, or as the numbers of Iceberg's binary form.
 
     Raises:
-        ValueError: The type does not have this very value. Arrow would round it.
+        ValueError: The type cannot represent this value exactly. Arrow would round it.
     """
     is_float = pa.types.is_floating(kind)
     is_other = isinstance(value, bool) is not pa.types.is_boolean(kind)
@@ -307,14 +307,14 @@ def _equal_or_prefixed(operator: str, values: pa.Array, literals: pa.Array) -> F
 
 
 def _of_bounds(operator: str, statistics: pa.StructArray, rows: Counts, literals: pa.Array) -> Flags:
-    """Return which files may have a row that passes, by the least and greatest value and the nulls of a column."""
+    """Return for each file if a row may pass, by the minimum, maximum and null count of a column."""
     low, high, nulls = (_child(statistics, name) for name in ("min", "max", "nulls"))
     counts = np.asarray(nulls.fill_null(-1), np.int64)
     has_values, has_nulls = np.not_equal(counts, rows), np.not_equal(counts, 0)
     is_float = pa.types.is_floating(low.type)
     if operator == "is-null":
         return has_nulls
-    # Bounds leave NaN out, and for some engines it is greater than every number.
+    # Bounds do not include NaN, and for some engines NaN is greater than every number.
     if operator in ("not-null", "is-nan") or (operator in ("gt", "gt-eq") and is_float):
         return has_values
     if operator.startswith("not-"):
@@ -326,7 +326,7 @@ def _of_bounds(operator: str, statistics: pa.StructArray, rows: Counts, literals
 
 
 def _overlaps(operator: str, low: pa.Array, high: pa.Array, literals: pa.Array) -> Flags:
-    """Return which files have bounds between which a value may pass; unknown bounds may have any."""
+    """Return for each file if a value within its bounds may pass; True if a bound is unknown."""
     if operator == "starts-with":
         return _may_start(low, high, literals[0].as_py())
     if not len(literals):  # of an empty list

@@ -1,7 +1,7 @@
 """Plans of scans for clients of the Iceberg REST protocol: the files that a scan needs, as its JSON has them. Pure.
 
-A plan of many files is read page by page. The token of a page has all that the next page needs, so the service keeps
-nothing of a plan.
+Clients read a plan of many files page by page. The token of a page has everything that the next page needs, so the
+service keeps no state of a plan.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,12 +28,12 @@ _FILTER_BYTES = 1 << 17  # the name of the next page has it, too
 
 @dataclass(frozen=True)
 class PlannedScan:
-    """A request for a plan, and how far it was answered.
+    """A request for a plan, with the number of files in the pages that were sent.
 
     Attributes:
         filter: The JSON of an expression; None is no filter.
-        uses_snapshot_schema: Whether the filter names columns of the snapshot only, and not those of the table now.
-        offset: The files of earlier pages.
+        uses_snapshot_schema: True if the filter names only columns of the snapshot, and not of the current table.
+        offset: The number of files in earlier pages.
 
     Raises:
         BadRequestError: The filter is too long, or nested too deep.
@@ -99,7 +99,7 @@ def read_token(token: object) -> PlannedScan:
 def scan_tasks(
     scan: PlannedScan, snapshot: ScannedSnapshot, *, others: Collection[str] = (), has_numbers: bool
 ) -> dict[str, Any]:
-    """Return one page of a plan: the files that may have rows of the scan, and what is left to check in each.
+    """Return one page of a plan: the files that may have rows of the scan, each with the filter left to apply.
 
     Args:
         scan: The page.

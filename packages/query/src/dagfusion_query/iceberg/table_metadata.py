@@ -1,7 +1,6 @@
 """The `metadata.json` of one version of a table. Pure: equal tables give equal documents.
 
-The current snapshot is that of the table as the event log has it. Snapshots have parents as far as the document has
-older ones.
+The current snapshot is the table as it is in the event log. A snapshot has a parent if the document has an older one.
 """
 
 import json
@@ -76,7 +75,7 @@ class WrittenSnapshot:
     change: Change | None = None
 
     def is_of(self, table: Table) -> bool:
-        """Return True if a table has the latest event, the number of files, their rows and bytes, and their events."""
+        """Return True if a table has the same latest event, and the same number, rows, bytes and events of files."""
         files = table.files
         totals = [
             len(files),
@@ -93,7 +92,7 @@ def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[Writ
     Args:
         table: The table.
         current: Its snapshot.
-        older: Snapshots of before that are `fitting`, the oldest first.
+        older: Older snapshots, which are `fitting`; the oldest first.
     """
     snapshots = [*older, current]
     times = list(accumulate((one.version.at_ms for one in snapshots), max))
@@ -134,9 +133,9 @@ def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[Writ
 
 
 def fitting(current: WrittenSnapshot, older: Sequence[WrittenSnapshot]) -> list[WrittenSnapshot]:
-    """Return the latest older snapshots that one document can have.
+    """Return the latest older snapshots that can be in one document with the current one.
 
-    It has one partition spec and one name mapping, and a reader may take any newer type of a column for the bounds.
+    A document has one partition spec and one name mapping, and readers may apply a newer type of a column to bounds.
 
     Args:
         current: The current one.

@@ -1,4 +1,4 @@
-"""The endpoints of the Iceberg REST protocol below `/iceberg`. All that would write is refused."""
+"""The endpoints of the Iceberg REST protocol below `/iceberg`. Requests that would write are refused."""
 
 import asyncio
 import base64
@@ -128,7 +128,7 @@ class IcebergRoutes:
         return [Mount(PATH, routes=routes, middleware=[guard])]
 
     async def configuration(self, _: Request) -> Response:
-        """Return what the catalog has: clients call nothing else."""
+        """Return the endpoints of the catalog. Clients call no others."""
         return _document({"defaults": {}, "overrides": {}, "endpoints": ENDPOINTS})
 
     async def namespaces(self, request: Request) -> Response:
@@ -157,8 +157,8 @@ class IcebergRoutes:
     async def table(self, request: Request) -> Response:
         """Return a table as the event log has it, with older snapshots if `snapshots` is not `refs`.
 
-        A namespace `schema@version` gives a version of the table that was published before: what the service's own
-        statements on Spark read.
+        A namespace `schema@version` has a pinned version of the table, which was published before. The service's own
+        statements on Spark read these.
         """
         if PIN in request.path_params["namespace"]:
             return await self._pinned(request)
@@ -184,7 +184,7 @@ class IcebergRoutes:
         return _document(loaded, {"ETag": tag})
 
     async def _pinned(self, request: Request) -> Response:
-        """Return a version of a table that the caller may read, also of one that is not in the catalog any more."""
+        """Return a pinned version of a table that the caller may read, even if the catalog no longer has the table."""
         schema, _, version = request.path_params["namespace"].partition(PIN)
         name = TableName(schema, request.path_params["table"])
         for state in [*self._visible.of_past(caller_of(request), name)]:
@@ -263,7 +263,7 @@ class IcebergRoutes:
         return _document(granted)
 
     async def other(self, request: Request) -> Response:
-        """Answer what no endpoint takes: a change is refused, and nothing else is there."""
+        """Answer any other request: a change is refused, and any other path is not found."""
         if request.method in ("GET", "HEAD"):
             raise MissingError(f"there is no {request.url.path[:200]}")
         raise ForbiddenError("this catalog is read-only: Dagster writes the tables")
@@ -321,7 +321,7 @@ def failed(status: int, kind: str, message: str) -> Response:
 
 
 def _read_table(publisher: Publisher, name: TableName, version: str) -> tuple[str, bytes] | None:
-    """Return as `read`, but nothing of a view, whose rights are others than those of its name."""
+    """Return as `read`, but None for a view, because the rights to a view are those to its tables."""
     found = publisher.read(name, version)
     return found if found is not None and "table-uuid" in orjson.loads(found[1]) else None
 

@@ -1,4 +1,4 @@
-"""The older snapshots of tables that the Iceberg door offers: what the event log says of their latest revisions."""
+"""The older snapshots of tables that the Iceberg door offers, found from the latest revisions in the event log."""
 
 import asyncio
 import logging
@@ -40,10 +40,10 @@ class _Found:
         current: The version of the table.
         published: The version with its older snapshots.
         older: The states that are offered, the oldest first.
-        events: The event that each is as of, by its id.
-        tables: The tables that the search has read, by the ids of their snapshots; none after its end.
-        until_s: Until when the result holds, seconds since 1970.
-        problem: Why there may be more.
+        events: The event of each state, by the id of its snapshot.
+        tables: The tables that the search has read, by the ids of their snapshots; empty after the search.
+        until_s: The end of the result's validity, in seconds since 1970.
+        problem: The error because of which the search may have missed snapshots.
     """
 
     current: Published
@@ -64,14 +64,14 @@ class _Found:
 
 
 class OlderSnapshots:
-    """The older snapshots of tables: what the event log says of their latest revisions.
+    """Finds the older snapshots of tables from their latest revisions in the event log.
 
     A revision is left out if its objects may be gone or overwritten: a later run began to write the table more than
     `kept_hours` ago, the table was wiped since, or a later run wrote objects with the same names.
 
     Args:
-        service: Knows the past.
-        kept_hours: How long replaced objects are kept.
+        service: Reads histories and past tables.
+        kept_hours: How long replaced objects are kept, in hours.
     """
 
     def __init__(self, service: Service, kept_hours: float) -> None:
@@ -82,9 +82,9 @@ class OlderSnapshots:
         self._scanned: OrderedDict[tuple[TableName, int], ScannedSnapshot] = OrderedDict()
 
     async def with_them(self, current: Published, publisher: Publisher) -> Published:
-        """Return the metadata of a table with its older snapshots, or without where finding them takes long.
+        """Return the metadata of a table with its older snapshots, or without them if the search takes too long.
 
-        They are found in the background then, for the next time.
+        The search then continues in the background, for the next request.
 
         Args:
             current: The table without them.
@@ -158,7 +158,7 @@ class OlderSnapshots:
         return found
 
     async def _add_offered(self, found: "_Found", publisher: Publisher) -> None:
-        """Add what is offered; after an error what was found by then."""
+        """Add the offered snapshots; after an error those that were found before it."""
         try:
             async for state, event_id, kept_until_s in self._replaced(found, publisher):
                 found.older.insert(0, state)
@@ -183,7 +183,7 @@ class OlderSnapshots:
     async def _child(
         self, found: "_Found", publisher: Publisher, parent: PastState, snapshot: WrittenSnapshot
     ) -> WrittenSnapshot:
-        """Return a snapshot with its parent; without, if what it changed cannot be known."""
+        """Return a snapshot with its parent, or without a parent if its changes cannot be determined."""
         name, snapshot_id = found.current.table.name, snapshot.version.snapshot_id
         written = await asyncio.to_thread(publisher.child, name, parent, snapshot)
         if written is not None or snapshot.large_folder is not None:
@@ -205,7 +205,7 @@ class OlderSnapshots:
         return (await self._service.past_table(name, found.events[snapshot_id], EVERYTHING)).table
 
     async def _replaced(self, offered: "_Found", publisher: Publisher) -> AsyncIterator[tuple[PastState, int, float]]:
-        """Yield older states, the newest first, with the event that they are as of and until when they are kept."""
+        """Yield older states, the newest first, each with its event and the time until which its objects are kept."""
         current, table = offered.current, offered.current.table
         most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
         found = await self._service.revisions(table.name, most + 1, EVERYTHING)
@@ -227,7 +227,7 @@ class OlderSnapshots:
     async def _state(
         self, found: "_Found", one: TableGeneration, publisher: Publisher, newer: NewerObjects
     ) -> PastState | None:
-        """Return the state after a revision; None if its objects may be others now, or it is no table of Iceberg."""
+        """Return the state after a revision; None if its objects may have been replaced, or Iceberg cannot have it."""
         name = found.current.table.name
         written = await asyncio.to_thread(publisher.past, name, one.event_id, (one.at - _EPOCH) // _MS)
         if written is not None:

@@ -36,7 +36,7 @@ class PlannedTable:
     older: Callable[[Published, int], Awaitable[ScannedSnapshot | None]]
 
     async def snapshot(self, snapshot_id: Any) -> ScannedSnapshot | None:
-        """Return the snapshot of an id, the current one for None; None if there is none any more."""
+        """Return the snapshot with an id, the current one for None; None if the table no longer has it."""
         recent = None if snapshot_id is None else self.publisher.recent(self.table.name, snapshot_id)
         if recent is not None:
             return recent.scanned
@@ -60,7 +60,7 @@ async def plan(request: Request, body: bytes, planned: PlannedTable) -> dict[str
     """Answer a request for a plan. Every plan is complete at once.
 
     Raises:
-        BadRequestError: The request does not follow the protocol, or is for what this catalog does not plan.
+        BadRequestError: The request does not follow the protocol, or the catalog does not plan such scans.
     """
     options = _read(body)
     if options.get("start-snapshot-id") is not None or options.get("end-snapshot-id") is not None:
@@ -86,7 +86,7 @@ async def more_tasks(request: Request, body: bytes, planned: PlannedTable) -> di
 
     Raises:
         BadRequestError: The request does not follow the protocol.
-        MissingError: The snapshot that was planned is not known any more.
+        MissingError: The snapshot of the plan no longer exists.
     """
     scan = read_token(_read(body).get("plan-task"))
     snapshot = await planned.snapshot(scan.snapshot_id)

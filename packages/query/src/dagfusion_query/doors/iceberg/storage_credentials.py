@@ -30,8 +30,8 @@ from dagfusion_query.object_store import store_keys
 from dagfusion_query.secrets_manager import aws_client
 
 _log = logging.getLogger(__name__)
-_LIFE = timedelta(hours=1)  # the longest that a role gives which another role assumes
-_LEAST_LIFE = timedelta(minutes=15)  # that is left for a client's scan
+_LIFE = timedelta(hours=1)  # the longest session if a role assumes another role
+_LEAST_LIFE = timedelta(minutes=15)  # the least time that a client gets for its scan
 _MAX_SESSIONS = 1000
 _SESSION_NAME = 64  # characters
 _NOT_IN_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
@@ -40,11 +40,11 @@ _WILDCARD = re.compile(r"[*?$]")
 
 @dataclass(frozen=True)
 class StorageAccess:
-    """The settings that a client reads a table's objects with.
+    """The settings with which a client reads a table's objects.
 
     Attributes:
-        config: By the names of the protocol; empty if the client has to use its own.
-        places: The URIs that they are for.
+        config: The settings by their names in the protocol; empty if the client must use its own credentials.
+        places: The prefixes of the URIs for which the settings are.
     """
 
     config: Mapping[str, str] = field(repr=False)
@@ -52,7 +52,7 @@ class StorageAccess:
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        """The settings in the protocol's form: one element for each place."""
+        """The settings in the protocol's form: one element for each URI prefix."""
         return [{"prefix": place, "config": self.config} for place in self.places]
 
 
@@ -63,7 +63,7 @@ class StorageCredentials:
     """The credentials of one environment. Thread-safe.
 
     Args:
-        environment: Has the service's keys, and says what clients get.
+        environment: The environment, with the service's keys and the setting of the clients' credentials.
         sts_endpoint_url: The endpoint of STS; if None, the environment's.
     """
 
@@ -95,7 +95,7 @@ class StorageCredentials:
                 return self._of_role(role, state, table, metadata, caller)
 
     def _own(self, table: Table, metadata: str) -> StorageAccess:
-        """Return the service's keys. They read all of its buckets, whatever the caller may read."""
+        """Return the service's keys. They can read all of its buckets, regardless of the caller's grants."""
         keys = store_keys(self._environment.settings)
         if not keys["access_key_id"] or not keys["secret_access_key"]:
             return NO_ACCESS
@@ -187,7 +187,7 @@ class StorageCredentials:
 
 
 def _others_in(places: Collection[str], table: Table, snapshot: Snapshot) -> Iterator[TableName]:
-    """Yield the other tables that have objects in one of the places, or may get some."""
+    """Yield the other tables that have objects below one of the URIs, or may get some."""
     for key, other in snapshot.asset_states.items():
         if key != table.asset_key:
             is_inside = key[: len(table.asset_key)] == table.asset_key  # its folder is in the table's folder
@@ -197,7 +197,7 @@ def _others_in(places: Collection[str], table: Table, snapshot: Snapshot) -> Ite
 
 
 def session_policy(places: Sequence[str], partition: str = "aws") -> str:
-    """Return a policy that allows to read some objects, and nothing else.
+    """Return a policy that allows reading some objects, and nothing else.
 
     Args:
         places: `s3://` URIs of objects, and of folders with a slash at their end.

@@ -83,7 +83,7 @@ class VisibleTables:
         return self._find(caller, TableName(namespace, table), "table")
 
     def of_past(self, caller: Caller, name: TableName) -> Iterator[EnvironmentState]:
-        """Yield the environments with a table of this name, or an asset that had one, if the caller may read it."""
+        """Yield the environments that have or had a table with this name, if the caller may read it."""
         for state in self._states(caller):
             if not caller.grants.allow(state.name, name):
                 continue
@@ -91,7 +91,7 @@ class VisibleTables:
                 yield state
 
     def check_namespace_of_past(self, caller: Caller, namespace: str) -> None:
-        """Check that there is a namespace, or that assets had tables in it; raises as `check_namespace`."""
+        """Check that a namespace exists, or that assets once had tables in it; raises as `check_namespace`."""
         for state in self._states(caller):
             names = chain.from_iterable(self._names(state, namespace))
             if any(name.schema == namespace and caller.grants.allow(state.name, name) for name in names):
@@ -142,7 +142,7 @@ class VisibleTables:
                 yield state
 
     def _names(self, state: EnvironmentState, namespace: str) -> Iterator[Collection[TableName]]:
-        """Yield the names of tables there are, and only where that is not enough those that there were."""
+        """Yield the names of current tables, and then, if the caller needs more, those of past tables."""
         yield state.snapshot.tables.keys()
         yield self._past_names(state, namespace)
 
