@@ -8,14 +8,11 @@ import pytest
 
 from benchmarks.conftest import Clock
 from benchmarks.dataset import Dataset
-from benchmarks.engines.dagfusion import ENGINE, NOTHING_KEPT
+from benchmarks.engines.dagfusion import NOTHING_KEPT
 from benchmarks.engines.protocol import Engine, Session
-from benchmarks.workload import FULL_SCAN, ORDINARY_COLUMN, POINT, QUERIES, STATE_QUERY, Query, Row, rows
+from benchmarks.workload import POINT, QUERIES, Query, Row, rows
 
 Answers = dict[str, list[Row]]
-
-# Of every engine; the others are between these.
-COLD = (POINT, STATE_QUERY, ORDINARY_COLUMN, FULL_SCAN)
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +32,9 @@ def test_warm(session: Session, engine: Engine, query: Query, answers: Answers, 
     )
 
 
-@pytest.mark.parametrize("query", COLD, ids=lambda query: query.name)
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
 def test_cold(engine: Engine, query: Query, data: Dataset, answers: Answers, clock: Clock) -> None:
     time_first_answer(engine, query, data, answers, clock)
-
-
-@pytest.mark.parametrize("query", [query for query in QUERIES if query not in COLD], ids=lambda query: query.name)
-def test_cold_dagfusion(query: Query, data: Dataset, answers: Answers, clock: Clock) -> None:
-    time_first_answer(ENGINE, query, data, answers, clock)
 
 
 def test_cold_without_a_snapshot(data: Dataset, answers: Answers, clock: Clock) -> None:
