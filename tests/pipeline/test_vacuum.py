@@ -3,6 +3,8 @@
 import asyncio
 import datetime as dt
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -99,6 +101,70 @@ def test_objects_of_runs_whose_events_were_purged_stay(
     assert defs.resolve_job_def("vacuum").execute_in_process(instance=instance, run_config=run_config).success
     found = {stored.key.rpartition("/")[2] for stored in manager.object_store.list_objects(fields["prefix"])}
     assert found == {f"data-{run_id}.parquet" for run_id in run_ids.values()}
+
+
+def test_what_was_current_until_a_wipe_of_the_asset_stays_as_long_as_other_superseded_objects(
+    instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    """The event log hides the events from before the wipe."""
+    names = {name: dg.AssetKey(name) for name in ("parts", "other")}
+    written = {name: write_a_run(instance, manager, key, "ab") for name, key in names.items()}
+    one = LargeObject("", 4, "e", None, utc_text(dt.datetime.now(dt.UTC)), [], {}, (RowGroup(4, 1, (1,), 1),))
+    large = f"{manager.prefix}/_consolidated/parts/data-0-{uuid.uuid4()}-0.parquet"
+    put(large)
+    metadata = {CONSOLIDATED_ENTRY: consolidated_entry([replace(one, uri=STORE.uri(large))])}
+    instance.report_runless_asset_event(dg.AssetObservation("parts", metadata=metadata))
+    before = dt.datetime.now(dt.UTC)
+    instance.wipe_assets([names["parts"]])
+    for key in names.values():
+        write_a_run(instance, manager, key, "ab")
+    after = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+
+    def found(name: str, since: dt.datetime) -> set[str]:
+        return {one.key for one in superseded_objects(instance, manager, names[name], since)}
+
+    assert found("parts", before) == found("other", before) == set()
+    assert superseded_large_objects(instance, manager, names["parts"], before) == []
+    assert found("parts", after) == set(written["parts"])
+    assert found("other", after) == set(written["other"])
+    assert [one.key for one in superseded_large_objects(instance, manager, names["parts"], after)] == [large]
+
+
+@pytest.mark.parametrize("is_flat", [False, True], ids=["hive", "flat"])
+def test_objects_of_a_wiped_asset_with_a_longer_key_stay(
+    instance: dg.DagsterInstance, manager: Hive, *, is_flat: bool
+) -> None:
+    """Dagster no longer lists it among its assets."""
+    parent, child = dg.AssetKey(["s", "w"]), dg.AssetKey(["s", "w", "child"])
+    first = write_a_run(instance, manager, parent, "ab")
+    of_child = write_a_run(instance, manager, child, "ab", is_flat=is_flat)
+    instance.wipe_assets([child])
+    write_a_run(instance, manager, parent, "ab")
+    since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    found = {one.key for one in superseded_objects(instance, manager, parent, since)}
+    assert found == set(first)
+    assert {one.key for one in objects_of(manager, parent)} > set(of_child)
+
+
+def write_a_run(
+    instance: dg.DagsterInstance, manager: Hive, key: dg.AssetKey, partitions: str, *, is_flat: bool = False
+) -> list[str]:
+    """Materialize partitions of an asset in one run, and return the keys of the objects."""
+
+    @dg.asset(key=key, output_required=False)
+    def asset(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+        folder, run = f"{manager.prefix}/{'/'.join(key.path)}", context.run.run_id
+        for one in partitions:
+            name = f"{folder}/{one}-{run}.parquet" if is_flat else f"{folder}/partition={one}/data-{run}.parquet"
+            put(name)
+            objects.append(name)
+            record = {"uri": STORE.uri(name), "rows": 4, "partition": [], "schema": {"fingerprint": "f"}}
+            context.log_event(dg.AssetMaterialization(key, partition=one, metadata={ENTRY: record}))
+        yield from ()
+
+    objects: list[str] = []
+    assert dg.materialize([asset], instance=instance).success
+    return objects
 
 
 def test_another_io_manager_is_refused(instance: dg.DagsterInstance) -> None:

@@ -192,6 +192,15 @@ def objects_of(manager: Manager, asset_key: dg.AssetKey, others: Iterable[dg.Ass
             yield stored
 
 
+def is_in_folders_of(manager: Manager, asset_key: dg.AssetKey, key: str) -> bool:
+    """Return False if an object that `objects_of` found is in the folder of an asset with a longer key.
+
+    The folder of a partition column has a "=", which is escaped in the folder of a component of an asset key.
+    """
+    folder = f"{_path(manager, asset_key)}/"
+    return not key.startswith(folder) or all("=" in name for name in key.removeprefix(folder).split("/")[:-1])
+
+
 def large_objects_of(manager: Manager, asset_key: dg.AssetKey) -> list[StoredObject]:
     """Return the large objects of an asset, which are in its folder and not below it."""
     return list(manager.object_store.list_folder(consolidated_folder(manager.prefix, asset_key.path)))

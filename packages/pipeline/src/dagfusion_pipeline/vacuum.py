@@ -21,6 +21,7 @@ from dagfusion_pipeline.maintenance import (
     asset_keys,
     build_job,
     io_manager_of,
+    is_in_folders_of,
     large_objects_of,
     may_write,
     objects_of,
@@ -53,8 +54,9 @@ def build_vacuum_job(
 
     It is for assets with `file_naming="per_run"`, for those that are consolidated, and for wiped partitions. An object
     is deleted once it has not been its partition's newest for `older_than_hours`, and a large object once queries have
-    not read it for as long. An object with a stable name is deleted only if its partition was wiped that long ago, and
-    no run that may write the asset is in progress. Only a run that has `dry_run: false` deletes.
+    not read it for as long. After a wipe of the whole asset in Dagster, all its objects stay for as long. An object
+    with a stable name is deleted only if its partition was wiped that long ago, and no run that may write the asset is
+    in progress. Only a run that has `dry_run: false` deletes.
 
     Args:
         assets: The assets whose objects are compared with the event log.
@@ -134,7 +136,10 @@ def superseded_objects(
     root = manager.object_store.uri("")
     keys = {uri.removeprefix(root) for uri in uris if uri is not None}
     old = superseded(objects, keys, {run.run_id for run in unfinished}, since)
-    found = _known_to_the_log(instance, old, {uri.removeprefix(root) for uri in named_uris})
+    found = []
+    if not was_wiped_since(instance, asset_key, since):
+        own = [one for one in old if root + one.key in named_uris or is_in_folders_of(manager, asset_key, one.key)]
+        found = _known_to_the_log(instance, asset_key, own, {uri.removeprefix(root) for uri in named_uris})
     wiped = of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)
     writers = [run.run_id for run in unfinished if run.run_id != own_run and may_write(run, asset_key)]
     if wiped and writers and say is not None:
@@ -170,6 +175,8 @@ def superseded_large_objects(
     events = {file.event_id for file in needed(recorded, since)}
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
+    if was_wiped_since(instance, asset_key, since):
+        return []
     # Also one that a purged event named: where a large object is missing, queries read the small ones.
     found = superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
     if not found or iceberg_metadata is None:
@@ -179,18 +186,38 @@ def superseded_large_objects(
     return [] if in_use is None else [one for one in found if f"{root}{one.key}" not in in_use]
 
 
-def _known_to_the_log(
-    instance: dg.DagsterInstance, found: Sequence[StoredObject], named_uris: Collection[str]
-) -> list[StoredObject]:
-    """Leave out objects that no event names, of runs whose events were purged: the query service may serve them.
+def was_wiped_since(instance: dg.DagsterInstance, asset_key: dg.AssetKey, since: datetime) -> bool:
+    """Return True if the whole asset was wiped at or after a time.
 
-    A purge by age removes the start of a run first, and a deleted run has none. Commands write under the id of a run
-    that never starts, and an event names their objects.
+    The event log no longer gives the events from before the wipe, so it does not tell which objects were the newest
+    until then. An object that was written before `since` may be one of them.
     """
-    start = dg.DagsterEventType.PIPELINE_START
+    details = [record.asset_entry.asset_details for record in instance.get_asset_records([asset_key])]
+    wipes = [one.last_wipe_timestamp for one in details if one is not None and one.last_wipe_timestamp is not None]
+    return any(wiped_s >= since.timestamp() for wiped_s in wipes)
+
+
+def _known_to_the_log(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, found: Sequence[StoredObject], named_uris: Collection[str]
+) -> list[StoredObject]:
+    """Leave out objects that no event names, if their run's events were purged or it did not write the asset.
+
+    The query service may serve the objects of purged events. A purge by age removes the start of a run first, and a
+    deleted run has none. Commands write under the id of a run that never starts, and an event names their objects. A
+    run of other assets wrote an asset whose key begins with this one's, and which was wiped.
+    """
     runs = {run for stored in found if stored.key not in named_uris and (run := run_of(stored.key)) is not None}
-    logged = {run for run in runs if instance.get_records_for_run(run, of_type=start, limit=1).records}
+    logged = {run for run in runs if _wrote(instance, asset_key, run)}
     return [stored for stored in found if stored.key in named_uris or run_of(stored.key) in logged]
+
+
+def _wrote(instance: dg.DagsterInstance, asset_key: dg.AssetKey, run_id: str) -> bool:
+    """Return True if the event log has the start of a run that may have written an asset."""
+    start = dg.DagsterEventType.PIPELINE_START
+    if not instance.get_records_for_run(run_id, of_type=start, limit=1).records:
+        return False
+    run = instance.get_run_by_id(run_id)
+    return run is not None and may_write(run, asset_key)
 
 
 class _Holder(NamedTuple):
