@@ -19,8 +19,7 @@ from dagfusion_pipeline.erase import erase_rows
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError
 from dagfusion_pipeline.landed_objects import list_folders
-from dagfusion_pipeline.landed_partitions import LANDED
-from dagfusion_pipeline.landed_wipes import Wipe, last_wipes
+from dagfusion_pipeline.landed_partitions import LANDED, Wipe, last_wipes
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion, StoredObject
 from dagfusion_pipeline.tombstones import tombstone_event
 
@@ -291,7 +290,7 @@ def test_in_the_second_of_a_wipe_only_the_recorded_object_counts_as_wiped(
 ) -> None:
     wipe = Wipe(datetime.fromisoformat("2024-01-05T12:00:06.200+00:00"), "recorded")
     found = StoredObject("a.parquet", 1, etag, datetime.fromisoformat(f"2024-01-05T{modified}+00:00"))
-    assert wipe.took(found) is took
+    assert wipe.removed(found) is took
 
 
 def test_the_object_before_the_last_wipe_is_known(lake: Lake) -> None:

@@ -54,7 +54,9 @@ class Writer(Expressions):
         if "['a']" in sql and any(f"{side} JOIN" in sql for side in ("LEFT", "RIGHT", "FULL")):
             self.apart["duckdb"] = "fields of structs that an outer join makes NULL: issue 25120 of DataFusion"
         if any(lists > 1 for lists in Counter(_IN_LIST.findall(sql)).values()):
-            self.apart["memory"] = "DataFusion merges lists of one value and ignores NULL; see `engine/list_faults.py`"
+            self.apart["memory"] = (
+                "DataFusion merges lists of one value and ignores NULL: `engine/logical_plan_faults.py`"
+            )
             if "CASE" in sql or " ON " in sql:
                 self.apart["duckdb"] = "there the engine leaves them to DataFusion"
         if " OR " in sql and any(len(re.findall(rf"{a or b}\b", sql)) > 1 for a, b in _DISTINCT.findall(sql)):
@@ -63,7 +65,7 @@ class Writer(Expressions):
             self.apart["duckdb"] = "version 1.5.5 finds `date_trunc('day', NULL) <> '1969-12-31 23:59:59'` true"
         if any(len(re.findall(rf"{column}\b", sql)) > 1 for column in _CONSTANT_FIRST.findall(sql)):
             self.apart["memory"] = (
-                "DataFusion takes `1 = x AND x = 1` for a contradiction; see `engine/constant_faults.py`"
+                "DataFusion takes `1 = x AND x = 1` for a contradiction; see `engine/logical_plan_faults.py`"
             )
         if all(word in sql for word in ("NOT", " IN (SELECT", " OR ")):
             self.apart["memory"] = "NULLs of an IN subquery, unless the engine knows that the OR is not needed"

@@ -71,7 +71,7 @@ def test_numbers_that_are_computed_are_doubles(context: SessionContext) -> None:
 
 @pytest.mark.parametrize("value", ["n IN (1, 2) AND n IN (3, 4)", "n NOT IN (1, 2) OR n NOT IN (3, 4)"])
 def test_lists_of_one_value_outside_of_filters(context: SessionContext, value: str) -> None:
-    """Change 24258. `engine/list_faults.py` has the filters of WHERE and HAVING."""
+    """Change 24258. `engine/logical_plan_faults.py` has the filters of WHERE and HAVING."""
     nulls = "(SELECT nullif(n, n) AS n FROM t)"
 
     assert _value(context, f"SELECT {value} AS a FROM {nulls}") is not None

@@ -12,7 +12,7 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.engine.constant_faults import read_in_context
+from dagfusion_query.engine.logical_plan_faults import read_in_context
 from dagfusion_query.sql_text import may_negate_lists
 from tests.tiers import examples
 
@@ -66,7 +66,7 @@ def test_rows_of_null_stay_out_of_subqueries(table: Any, condition: str) -> None
 
 @pytest.mark.parametrize("condition", NEEDED)
 def test_datafusion_needs_this(condition: str) -> None:
-    """When these fail, DataFusion has its change 24258, and what `engine/list_faults.py` does about lists can go."""
+    """When these fail, DataFusion has its change 24258, and `logical_plan_faults.keep_lists_apart` can go."""
     context = SessionContext()
     context.from_arrow(ROWS, "t")
     found = context.sql(f"SELECT x FROM t WHERE {condition} ORDER BY x").to_pylist()

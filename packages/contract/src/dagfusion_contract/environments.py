@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from dagfusion_contract.setting_declarations import setting
-from dagfusion_contract.setting_values import SettingReader
+from dagfusion_contract.setting_declarations import SettingReader, setting
 
 LOCAL = "local"
 BUCKET = "S3_BUCKET"

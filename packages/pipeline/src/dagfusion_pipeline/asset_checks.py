@@ -10,9 +10,8 @@ from typing import Literal
 import dagster as dg
 
 from dagfusion_pipeline.check_definitions import Options, PlannedCheck, planned_checks
-from dagfusion_pipeline.check_results import Checked, judged
+from dagfusion_pipeline.check_results import Checked, LatestMaterialization, TargetedResult, judged
 from dagfusion_pipeline.check_rules import Bound
-from dagfusion_pipeline.check_targets import LatestMaterialization, TargetedResult
 from dagfusion_pipeline.checked_partitions import asset_partitions, checked_partitions
 from dagfusion_pipeline.errors import ConfigurationError
 

@@ -16,8 +16,14 @@ from dagfusion_contract.environments import (
     is_prefix,
     is_server,
 )
-from dagfusion_contract.setting_declarations import REQUIRED, declaration, declared, setting, setting_like
-from dagfusion_contract.setting_values import SettingReader
+from dagfusion_contract.setting_declarations import (
+    REQUIRED,
+    SettingReader,
+    declaration,
+    declared,
+    setting,
+    setting_like,
+)
 from dagfusion_pipeline.errors import ConfigurationError
 
 READER = SettingReader(ConfigurationError)

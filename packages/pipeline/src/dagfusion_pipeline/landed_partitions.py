@@ -1,19 +1,27 @@
-"""Folders of landed objects as partitions of an asset, and which of them the event log does not know yet."""
+"""What the event log knows of landed objects: their partitions and wipes, and the runs that may have written them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
 
+from dagfusion_contract.record import ENTRY
 from dagfusion_pipeline.dimensions import Dimension
 from dagfusion_pipeline.landed_objects import Folder
-from dagfusion_pipeline.landed_wipes import Wipe, last_wipes
 from dagfusion_pipeline.latest_events import LatestEvent, latest_event, latest_events
-from dagfusion_pipeline.store import ObjectStore
+from dagfusion_pipeline.maintenance import may_write, unfinished_runs
+from dagfusion_pipeline.store import ObjectStore, StoredObject
+from dagfusion_pipeline.tombstones import is_tombstone
 
 LANDED = "dagfusion/landed"
 _KEYS_A_PAGE = 500
+_KEYS_A_QUERY = 500
+_PAGE = 1_000
+_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+_FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_SECOND = timedelta(seconds=1)  # S3 tells whole seconds
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,29 @@ class Unlogged(NamedTuple):
 
     new: Sequence[Landed]
     mixed: Sequence[str]
+
+
+class Wipe(NamedTuple):
+    """The last time that a partition was wiped.
+
+    Attributes:
+        at: The time of the wipe.
+        etag: The etag of the object that was recorded before the wipe; None if it is not known.
+    """
+
+    at: datetime
+    etag: str | None
+
+    def removed(self, found: StoredObject) -> bool:
+        """Return True if an object existed when the partition was wiped.
+
+        S3 reports times in whole seconds. Of the objects of the same second as the wipe, only the recorded one counts
+        as older than the wipe.
+        """
+        if found.modified > self.at:
+            return False
+        is_exact = found.modified.microsecond != 0 or found.modified + _SECOND <= self.at
+        return is_exact or found.etag == self.etag
 
 
 class Partitions:
@@ -125,7 +156,7 @@ def _unknown(
 def _without_wiped(landed: Landed, wipe: Wipe | None) -> Landed:
     if wipe is None:
         return landed
-    objects = [one for one in landed.folder.objects if not wipe.took(one)]
+    objects = [one for one in landed.folder.objects if not wipe.removed(one)]
     return replace(landed, folder=replace(landed.folder, objects=objects))
 
 
@@ -173,3 +204,95 @@ def _fingerprints(
             data = entry.data if isinstance(entry, dg.JsonMetadataValue) else None
             found[record.storage_id] = data.get("fingerprint") if isinstance(data, Mapping) else None
     return found
+
+
+def last_wipes(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str | None]
+) -> Mapping[str | None, Wipe]:
+    """Return the last wipe of each partition that was ever wiped, even if it was written again since.
+
+    Args:
+        instance: The Dagster instance whose event log is read.
+        asset_key: The asset.
+        partition_keys: Only these partitions; None among them for an unpartitioned asset.
+    """
+    keys = [None if key is None else str(key) for key in partition_keys]
+    found: dict[str | None, Wipe] = {}
+    for start in range(0, len(keys), _KEYS_A_QUERY):
+        found |= _of_page(instance, asset_key, {*keys[start : start + _KEYS_A_QUERY]})
+    return found
+
+
+def _of_page(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Collection[str | None]
+) -> dict[str | None, Wipe]:
+    found: dict[str | None, Wipe] = {}
+    missing = {*keys}
+    for record in _newest_first(instance, asset_key, keys):
+        materialization, key = record.asset_materialization, record.partition_key
+        if key not in missing:
+            continue
+        if is_tombstone(materialization):
+            found.setdefault(key, Wipe(datetime.fromtimestamp(record.timestamp, UTC), None))
+        elif key in found:
+            entry = materialization.metadata.get(ENTRY) if materialization else None
+            data = entry.data if isinstance(entry, dg.JsonMetadataValue) else None
+            found[key] = Wipe(found[key].at, data.get("etag") if isinstance(data, Mapping) else None)
+            missing.remove(key)
+            if not missing:
+                break
+    return found
+
+
+def _newest_first(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Collection[str | None]
+) -> Iterator[dg.EventLogRecord]:
+    partitioned = [key for key in keys if key is not None]
+    filter_ = dg.AssetRecordsFilter(asset_key, asset_partitions=partitioned) if partitioned else asset_key
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(filter_, _PAGE, cursor)
+        yield from page.records
+        cursor, more = page.cursor, page.has_more
+
+
+def writing_run(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> str | None:
+    """Return the id of a run that has begun and may write the asset: its objects are there before their events."""
+    runs = (run for run in unfinished_runs(instance) if run.status not in _WAITING and may_write(run, asset_key))
+    return next((run.run_id for run in runs), None)
+
+
+def of_failed_runs(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, objects: Collection[StoredObject]
+) -> Sequence[StoredObject]:
+    """Return those of an asset's objects that were written while a run was to write the asset that then failed.
+
+    Args:
+        instance: Whose runs are read.
+        asset_key: The asset.
+        objects: With the names that runs give, and not those of the latest events.
+    """
+    if not objects:
+        return []
+    since = min(one.modified for one in objects) - _SECOND
+    runs = [
+        record
+        for record in instance.get_run_records(dg.RunsFilter(statuses=[*_FAILED], updated_after=since))
+        if may_write(record.dagster_run, asset_key) and any(_is_during(record, one) for one in objects)
+    ]
+    runs = [record for record in runs if _was_to_write(instance, record.dagster_run.run_id, asset_key)]
+    return [one for one in objects if any(_is_during(record, one) for record in runs)]
+
+
+def _is_during(run: dg.RunRecord, found: StoredObject) -> bool:
+    if run.start_time is None or run.end_time is None:
+        return False
+    return run.start_time - 1 <= found.modified.timestamp() <= run.end_time
+
+
+def _was_to_write(instance: dg.DagsterInstance, run_id: str, asset_key: dg.AssetKey) -> bool:
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    return any(
+        record.event_log_entry.dagster_event is not None and record.event_log_entry.dagster_event.asset_key == asset_key
+        for record in instance.get_records_for_run(run_id, of_type=kind).records
+    )

@@ -16,8 +16,7 @@ from dagfusion_pipeline.errors import ConfigurationError, PipelineError, StoreEr
 from dagfusion_pipeline.event_metadata import event_metadata, metadata_without_record
 from dagfusion_pipeline.frames import read_frame
 from dagfusion_pipeline.landed_objects import list_folders
-from dagfusion_pipeline.landed_partitions import LANDED, Landed, Partitions, not_yet_logged
-from dagfusion_pipeline.landed_runs import of_failed_runs, writing_run
+from dagfusion_pipeline.landed_partitions import LANDED, Landed, Partitions, not_yet_logged, of_failed_runs, writing_run
 from dagfusion_pipeline.latest_files import latest_partition_types
 from dagfusion_pipeline.maintenance import Manager, io_manager_of
 from dagfusion_pipeline.parquet import decode

@@ -13,8 +13,7 @@ from typing import Any
 
 from dagfusion_contract import places
 from dagfusion_contract.environments import LOCAL, StoreSettings, check_store, default_region
-from dagfusion_contract.setting_declarations import as_variables, declared, names, setting, setting_like
-from dagfusion_contract.setting_values import SettingReader
+from dagfusion_contract.setting_declarations import SettingReader, as_variables, declared, names, setting, setting_like
 from dagfusion_contract.uri import is_folder, scheme_of
 from dagfusion_query.errors import SettingsError
 

@@ -27,6 +27,7 @@ from dagfusion_query.delta.delta_actions import (
     PROTOCOL,
     WRITER,
     Json,
+    LoggedFile,
     add_lines,
     commit_info,
     delta_columns,
@@ -34,9 +35,9 @@ from dagfusion_query.delta.delta_actions import (
     metadata_of,
     protocol_of,
     table_id,
+    unexplained,
 )
 from dagfusion_query.delta.delta_location import check_location, default_location
-from dagfusion_query.delta.delta_removals import LoggedFile, unexplained
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
 from dagfusion_query.object_store import open_store, store_error

@@ -14,8 +14,8 @@ from datafusion.catalog import Schema
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
-from dagfusion_query.engine.constant_faults import may_change, read_in_context
 from dagfusion_query.engine.datafusion_errors import is_datafusion_error, is_syntax_error, planning_error
+from dagfusion_query.engine.logical_plan_faults import may_change, read_in_context
 from dagfusion_query.engine.reuse import parameters_key
 from dagfusion_query.errors import PlanError, QueryError
 from dagfusion_query.parameters import Values, unfit

@@ -25,7 +25,7 @@ functions.
 
 **Conditions that are moved or merged.** `condition OR random() < 0` has the value of the condition, NULL included: the
 addition is always false. No rule moves a volatile condition, or merges it with another one. See also
-`engine.constant_faults` and `engine.list_faults`.
+`engine.logical_plan_faults`.
 """
 
 import re

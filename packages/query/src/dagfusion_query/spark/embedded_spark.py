@@ -34,7 +34,7 @@ from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.sent_statements import interrupted, sent_statement, sent_tables
 
 if TYPE_CHECKING:
-    from dagfusion_query.spark.embedded_batches import EmbeddedBatches
+    from dagfusion_query.spark.spark_batches import EmbeddedBatches
     from dagfusion_query.spark.spark_connect import SparkStatement
 
 _PATIENCE_S = 2.0
@@ -171,7 +171,7 @@ class EmbeddedSpark:
         Raises:
             ConnectionClosedError: The connection was closed meanwhile.
         """
-        from dagfusion_query.spark.embedded_batches import EmbeddedBatches  # noqa: PLC0415  # an extra
+        from dagfusion_query.spark.spark_batches import EmbeddedBatches  # noqa: PLC0415  # an extra
 
         check = partial(self._engine.compare_objects, prepared)
         with self._lock:

@@ -3,12 +3,14 @@
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.types as pt
 
+from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
@@ -20,6 +22,7 @@ from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.spark import SPARK
 from dagfusion_query.spark.refused_columns import UTC_ZONES
+from dagfusion_query.spark.sent_statements import INTERRUPT_PAUSES_S
 from dagfusion_query.spark.spark_connect import SparkStatement
 from dagfusion_query.spark.spark_sql import without_pins
 
@@ -213,3 +216,45 @@ def _column(values: pa.Array, field: pa.Field, server: str) -> pa.Array:
 
 def _family(kind: pa.DataType) -> str:
     return next((family for family, is_in in _FAMILIES if is_in(kind)), str(kind))
+
+
+class EmbeddedBatches(SparkBatches):
+    """The batches. If the statement is cancelled, or the result fails, the statement is interrupted on the server.
+
+    Args:
+        statement: The statement on the server.
+        prepared: Its plan.
+        pins: The pinned versions of its tables.
+        check: Compares the objects of its tables with their events.
+        interrupt: Interrupts the statement, and returns True if the server was running it.
+    """
+
+    def __init__(
+        self,
+        statement: SparkStatement,
+        prepared: Prepared,
+        pins: list[str],
+        check: Callable[[], float],
+        interrupt: Callable[[], bool],
+    ) -> None:
+        self._interrupt = interrupt  # before the thread begins
+        super().__init__(statement, prepared.schema, prepared.scans, pins, check)
+
+    def is_refused(self) -> bool:
+        """Wait for the first batch. Return True if the server refused the statement, or failed before this batch."""
+        self.wait(None)
+        [first] = self._next
+        return isinstance(first, RemoteEngineError) and not isinstance(first, RemoteEngineUnavailableError)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the receiving thread ends, at most `timeout_s` seconds."""
+        self._reader.join(timeout_s)
+
+    def _receive(self) -> None:
+        super()._receive()
+        if self._is_whole:
+            return
+        for pause_s in INTERRUPT_PAUSES_S if self._is_cancelled.is_set() else (0.0,):
+            time.sleep(pause_s)
+            if self._interrupt():
+                return

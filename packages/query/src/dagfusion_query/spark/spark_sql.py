@@ -17,17 +17,16 @@ import pyarrow as pa
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.errors import EngineChoiceError
-from dagfusion_query.spark.number_widths import numbers_without_suffix
 from dagfusion_query.spark.refused_columns import check_columns, check_left_out, check_parameter, has_time, times
-from dagfusion_query.spark.refused_sql import check_not_refused, check_string, has_ranks
+from dagfusion_query.spark.refused_sql import check_string, has_ranks
+from dagfusion_query.spark.sendable import check_sendable
 from dagfusion_query.spark.session_settings import check_independent
-from dagfusion_query.spark.shared_sql import check_shared, null_orders, table_places
-from dagfusion_query.spark.spark_literals import literal, name, string
-from dagfusion_query.spark.sql_words import check_nesting, keyword
+from dagfusion_query.spark.shared_sql import null_orders, table_places
+from dagfusion_query.spark.spark_literals import literal, name, numbers_without_suffix, string
+from dagfusion_query.spark.sql_words import keyword
 from dagfusion_query.sql_text import SqlToken, TokenKind, mentioned_tables, tokens, with_select
 
 PIN = "@"  # between a schema and the version of one of its tables
-_FIRST = {"SELECT", "WITH", "VALUES", "("}
 _SIGNS = frozenset("(),.+-*/%<>=!|&:")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _NUMBER = re.compile(r"(?P<point>\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+(?P<exponent>[eE][+-]?\d+)?")
@@ -180,17 +179,9 @@ class _Translation:
 
     def text(self) -> str:
         """Return the statement in Spark's SQL."""
-        first = self._tokens[0].text.upper() if self._tokens else ""
-        if first not in _FIRST:
-            raise EngineChoiceError(
-                f"a statement for the Spark engine must begin with SELECT, WITH, VALUES or FROM, got {first[:100]!r}: "
-                f"{_IN_LOCAL}"
-            )
         for table in {*(mentioned_tables(self._sql) or ())} & self._names.views.keys():
             self._found.times |= times(self._names.views[table].columns)
-        check_nesting(self._tokens)
-        check_shared(self._tokens)
-        check_not_refused(self._tokens, self._found.times)
+        check_sendable(self._tokens, self._found.times)
         return "".join(f" {piece.text}" if piece.is_apart else piece.text for piece in self._pieces()).strip()
 
     def _pieces(self) -> Iterator[_Piece]:
