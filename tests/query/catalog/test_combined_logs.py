@@ -69,7 +69,7 @@ def test_a_replaced_database_is_not_combined(
     one.clock.now += 3600
     assert one.events() == {1}
     assert not one.look()
-    assert "is not used: event 1 is another one now" in caplog.text
+    assert "is not used: event 1 is another event now" in caplog.text
     assert "s3://bucket/_catalog is not written" in caplog.text
     assert obstore.get(one.writer._store._store, "_catalog/checkpoint.json").bytes() == before
     obstore.delete(one.writer._store._store, "_catalog/checkpoint.json")

@@ -29,9 +29,9 @@ def test_a_purged_log_is_the_same_in_its_database_only() -> None:
 
 def test_a_log_that_was_set_back_shares_what_came_before() -> None:
     ends = judge(SAMPLED, found(3, 7, highest=8), is_same_database=True)
-    assert ends == (True, 7, "the event log ends at 8: the event log was set back after 7")
+    assert ends == (True, 7, "the event log ends at 8: the event log was restored to event 7")
     again = judge(SAMPLED, found(3, highest=30, others=(7,)), is_same_database=True)
-    assert again == (True, 3, "event 7 is another one now: the event log was set back after 3")
+    assert again == (True, 3, "event 7 is another event now: the event log was restored to event 3")
 
 
 def test_an_event_after_one_that_differs_proves_nothing() -> None:

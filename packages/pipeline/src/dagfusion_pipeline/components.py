@@ -30,12 +30,13 @@ class TableChecks(dg.Resolvable, dg.Model):
         default=False, description="Every partition has the same columns, or those that the asset declares."
     )
     fresh_within_hours: float | None = Field(
-        default=None, description="Hours after the end of its time window until a partition is materialized."
+        default=None,
+        description="Hours after the end of its time window in which a partition must be materialized.",
     )
-    severity: Literal["ERROR", "WARN"] = Field(default="ERROR", description="Of a check that fails; only ERROR blocks.")
-    unknown: Literal["warn", "fail"] = Field(
-        default="warn", description="What a check is whose partitions have no statistics."
+    severity: Literal["ERROR", "WARN"] = Field(
+        default="ERROR", description="Severity of a failed check; only ERROR blocks."
     )
+    unknown: Literal["warn", "fail"] = Field(default="warn", description="Result of a check without statistics.")
     blocking: bool = Field(default=False, description="Whether assets downstream wait for the checks.")
     partitions: Annotated[
         dg.PartitionsDefinition | None, dg.Resolver(dg.ResolutionContext.resolve_value, model_field_type=str | None)

@@ -33,14 +33,14 @@ _NOTES = (
     "A bucket with versioning keeps the bytes in noncurrent versions until a lifecycle rule deletes them.",
     "Query services keep local copies and results until they evict them: empty their folders to be sure.",
     "Assets downstream may have copied the rows: erase them there, too.",
-    "Events before, in Dagster's database, keep the least and greatest values of columns, which may be erased ones.",
+    "Earlier events in Dagster's database keep the least and greatest value of columns. These may be erased ones.",
     "Checkpoints, snapshots and Iceberg manifests have these values, too, until they are written again.",
     "Delta logs keep these values in their commits: delete the folder _delta_log of the table, and export again.",
 )
 _SUPERSEDED = "superseded: the vacuum deletes it older_than_hours after its partition was written again or wiped"
-_CONSOLIDATED = "consolidated: the vacuum deletes it older_than_hours after queries stopped to read it"
+_CONSOLIDATED = "consolidated: the vacuum deletes it older_than_hours after queries stopped reading it"
 _UNKNOWN = (
-    "this event log does not name it; queries may read it (a checkpoint or discovery may name it): look at its rows"
+    "this event log does not name it; queries may read it (a checkpoint or discovery may name it): examine its rows"
 )
 _UNRECORDED = "queries read it: not examined, because its event has no record of it"
 
@@ -100,8 +100,8 @@ class Erasure:
 class ErasureConfig(dg.Config):
     """Which rows a run of the job erases."""
 
-    asset: str | None = Field(default=None, description="The asset's key, such as Silver/orgs; of several assets.")
-    column: str = Field(description="The column that the keys are of.")
+    asset: str | None = Field(default=None, description="The asset's key, such as Silver/orgs, if the job has several.")
+    column: str = Field(description="The column that has the keys.")
     keys_file: str = Field(
         description="A file with a key on each line, or s3://bucket/key in the assets' bucket. A run's config is stored"
         " and shown by Dagster, so it does not have the keys."

@@ -241,6 +241,6 @@ def _corrected(
     return dg.AssetMaterialization(
         asset_key,
         partition=file.partition,
-        description="The record is that of the object as it is: something else than a run wrote it.",
+        description="The record describes the current object, which was not written by a run.",
         metadata=dict(event_metadata(target, written, shared, file.partition)),
     )

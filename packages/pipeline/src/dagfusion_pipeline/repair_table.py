@@ -71,7 +71,7 @@ def _check_store(manager: Manager, uris: Collection[str], endpoint: str | None) 
     own = manager.endpoint_url
     if (own or "").rstrip("/") != (endpoint or "").rstrip("/"):
         raise ConfigurationError(
-            f"the objects were looked for at {_shown(endpoint)}, and AWS_ENDPOINT_URL of the IO managers is"
+            f"the objects were searched at {_shown(endpoint)}, and AWS_ENDPOINT_URL of the IO managers is"
             f" {_shown(own)}: give both the same endpoint"
         )
     root = manager.object_store.uri("")

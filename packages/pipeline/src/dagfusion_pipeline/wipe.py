@@ -42,15 +42,16 @@ class Wiped:
 class WipeConfig(dg.Config):
     """Which partitions a run of the job wipes."""
 
-    asset: str | None = Field(default=None, description="The asset's key, such as Silver/orgs; of several assets.")
-    partition_keys: list[str] = Field(default=[], description="The partitions, as Dagster names them.")
+    asset: str | None = Field(default=None, description="The asset's key, such as Silver/orgs, if the job has several.")
+    partition_keys: list[str] = Field(default=[], description="The partition keys.")
     deleted_dynamic: bool = Field(
         default=False, description="Also partitions whose keys were deleted from a DynamicPartitionsDefinition."
     )
     also_unknown: bool = Field(
-        default=False, description="Also named partitions of which the event log has nothing, such as purged ones."
+        default=False,
+        description="Also named partitions without events, such as purged ones.",
     )
-    reason: str = Field(default="wiped", description="For the people who read the events.")
+    reason: str = Field(default="wiped", description="The reason, as text in the events.")
     dry_run: bool = Field(default=True, description="Only log what would be wiped.")
 
 

@@ -80,10 +80,10 @@ def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: 
     shared = [event_id for event_id in evidence.marks if event_id not in others]
     if others or evidence.highest < last:
         common = max((event_id for event_id in shared if event_id < min(others, default=last)), default=None)
-        what = f"event {min(others)} is another one now" if others else f"the event log ends at {evidence.highest}"
+        what = f"event {min(others)} is another event now" if others else f"the event log ends at {evidence.highest}"
         if common is None:
             return Verdict(is_same=False, why=f"{what}, and none of the events up to {last} is still there")
-        return Verdict(is_same=True, last_event_id=common, why=f"{what}: the event log was set back after {common}")
+        return Verdict(is_same=True, last_event_id=common, why=f"{what}: the event log was restored to event {common}")
     if not shared and not is_same_database:
         return Verdict(is_same=False, why=f"it is of another database, which has none of its events up to {last}")
     return Verdict(is_same=True)

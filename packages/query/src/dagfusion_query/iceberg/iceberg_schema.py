@@ -171,7 +171,7 @@ def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
         except NotInIcebergError as error:
             left_out[field.name] = str(error)
     shared = _with_shared_ids(columns, partition, [*left_out])
-    left_out |= dict.fromkeys(shared, "its id, or one in it, is that of another column: rename it")
+    left_out |= dict.fromkeys(shared, "its field id, or a nested one, is also that of another column: rename it")
     columns, partition = ([one for one in some if one.name not in shared] for some in (columns, partition))
     unread = dict.fromkeys([*left_out, *(column.name for column in partition)])
     flat = [column for column in columns if isinstance(column.kind, str)]
@@ -198,7 +198,7 @@ def view_columns(columns: pa.Schema) -> list[IcebergColumn]:
             raise NotInIcebergError(f"column {field.name!r}: {error}") from error
         found.append(IcebergColumn(field.name, field_id((field.name,)), kind))
     if shared := _with_shared_ids(found, [], []):
-        raise NotInIcebergError(f"columns {sorted(shared)} have ids of others: rename one of them")
+        raise NotInIcebergError(f"columns {sorted(shared)} share field ids with others: rename one of them")
     return found
 
 
@@ -309,9 +309,7 @@ def flat_type(kind: pa.DataType) -> str:
     if pa.types.is_timestamp(kind) and kind.unit != "ns":
         return "timestamp" if kind.tz is None else "timestamptz"
     if pa.types.is_timestamp(kind):
-        raise NotInIcebergError(
-            f"its type is {kind}, and nanoseconds are of Iceberg version 3: cast it to microseconds"
-        )
+        raise NotInIcebergError(f"its type is {kind}, and nanoseconds need Iceberg version 3: cast it to microseconds")
     raise NotInIcebergError(f"its type is {kind}, which Iceberg version 2 does not have")
 
 

@@ -257,7 +257,7 @@ class Publisher:
         try:
             columns = view_columns(view.view.columns)
         except NotInIcebergError as error:
-            raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
+            raise UnsupportedTypeError(f"view {table.name} cannot be an Iceberg view: {error}") from error
         content = encode_view(view, columns, table.name, self.folder(table.name), dialects)
         name, entry = metadata_name(view.event_id, digest(content)), self._metadata_of(table.name)
         with entry.lock:

@@ -140,13 +140,13 @@ class SparkTables:
             if table is not None and table.view is None and grants.allow(environment, name):
                 layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
                 return await self._published(environment, table, layouts)
-        raise UnknownTableError(f"table {name} is not there any more: run the statement again")
+        raise UnknownTableError(f"table {name} no longer exists: run the statement again")
 
     async def _pin_past(self, name: TableName, past: FoundPast, grants: Grants) -> str:
         for environment, one in past.tables:
             if one.table.name == name and one.table.view is None and grants.allow(environment, name):
                 return await self._published(environment, one.table, one.layouts)
-        raise UnknownTableError(f"table {name} is not there any more as of the past: run the statement again")
+        raise UnknownTableError(f"table {name} no longer exists as of the past: run the statement again")
 
     async def _published(self, environment: str, table: Table, layouts: Sequence[Layout]) -> str:
         """Return the version of a table's metadata, after it was written."""
