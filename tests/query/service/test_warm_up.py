@@ -20,7 +20,7 @@ from dagfusion_query.errors import QueryCancelledError, QueryError, QueryTimeout
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service import warm_up, worker_handle
 from dagfusion_query.service.service import Service
-from dagfusion_query.service.warm_up import AskedTables, Budget, WarmUp
+from dagfusion_query.service.warm_up import Budget, QueriedTables, WarmUp
 from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
@@ -67,9 +67,9 @@ def query_over(*tables: str, **stats: Any) -> QueryInfo:
     ],
 )
 def test_only_queries_that_use_current_objects_count(info: QueryInfo, *, is_counted: bool) -> None:
-    asked = AskedTables(1)
-    asked.over(info)
-    assert ("a" in asked.often()) is is_counted
+    queried = QueriedTables(1)
+    queried.record(info)
+    assert ("a" in queried.frequent()) is is_counted
 
 
 def test_all_tables_have_one_budget_for_an_hour() -> None:
@@ -85,31 +85,31 @@ def test_all_tables_have_one_budget_for_an_hour() -> None:
     assert budget.left() == 100
 
 
-def test_a_table_is_asked_for_often_after_some_queries_within_an_hour() -> None:
+def test_a_table_is_queried_often_after_some_queries_within_an_hour() -> None:
     now = [0.0]
-    asked = AskedTables(2, lambda: now[0])
+    queried = QueriedTables(2, lambda: now[0])
 
     def ask(*tables: str) -> None:
-        asked.over(query_over(*tables))
+        queried.record(query_over(*tables))
 
     ask("a", "b", "a")
-    assert asked.often() == []
+    assert queried.frequent() == []
     now[0] = 3000.0
     ask("a")
-    assert asked.often() == ["a"]
+    assert queried.frequent() == ["a"]
     now[0] = 3700.0
     ask("b")
-    assert asked.often() == []
+    assert queried.frequent() == []
     ask("a")
-    assert asked.often() == ["a"]
+    assert queried.frequent() == ["a"]
 
 
 def test_only_so_many_tables_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_up, "_TABLES", 2)
-    asked = AskedTables(1)
+    queried = QueriedTables(1)
     for table in ("a", "b", "a", "c"):
-        asked.over(query_over(table))
-    assert asked.often() == ["a", "c"]
+        queried.record(query_over(table))
+    assert queried.frequent() == ["a", "c"]
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_query_after_a_materialization_takes_no_request(
     assert (served.latest().stats.copies_found, served.latest().stats.copies_fetched) == (1, 0)
     assert len(wire.requests) == before
     assert counted(served, "warm_up_bytes") == sum(size for key, size in sizes(stored).items() if key in "cd")
-    assert served.rows(f"{SUM}'b'") == [{"n": 145}]  # which was there before the table was asked for often
+    assert served.rows(f"{SUM}'b'") == [{"n": 145}]  # which was there before the table was queried often
     assert served.latest().stats.requests == 1
     assert counted(served, "copies", '{cache="hit"}') == hits + 2
     assert counted(served, "copies", '{cache="miss"}') == misses + 1
@@ -213,15 +213,15 @@ class Script:
 
 
 @contextmanager
-def published(lake: Lake, *keys: str) -> Iterator[tuple[PublishedCatalogs, AskedTables]]:
-    """Tables that are asked for often, and a catalog with them."""
-    catalogs, asked = PublishedCatalogs(lake.root / "served"), AskedTables(1)
+def published(lake: Lake, *keys: str) -> Iterator[tuple[PublishedCatalogs, QueriedTables]]:
+    """Tables that are queried often, and a catalog with them."""
+    catalogs, queried = PublishedCatalogs(lake.root / "served"), QueriedTables(1)
     for key in keys:
         lake.write((key,), numbers(0))
     catalogs.publish(lake.snapshot)
-    asked.over(query_over(*[f"local_default.{key}" for key in keys]))
+    queried.record(query_over(*[f"local_default.{key}" for key in keys]))
     try:
-        yield catalogs, asked
+        yield catalogs, queried
     finally:
         lake.engine.close()
 
@@ -242,8 +242,8 @@ END = Message(Kind.end, orjson.loads(codec.encode(End())))
 def test_a_fetch_that_fails_costs_no_other(tmp_path: Path, fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
     worker, fetched = Script(fault, DATA, DATA, END), list[TableFetch]()
 
-    async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
-        warm = WarmUp(asked, Budget(100), cast("Environments", catalogs), cast("Pool", worker), fetched.append)
+    async def test(catalogs: PublishedCatalogs, queried: QueriedTables, lake: Lake) -> None:
+        warm = WarmUp(queried, Budget(100), cast("Environments", catalogs), cast("Pool", worker), fetched.append)
         await warm.step()
         for key in ("a", "b"):
             lake.write((key,), numbers(1))
@@ -256,8 +256,8 @@ def test_a_fetch_that_fails_costs_no_other(tmp_path: Path, fault: Exception, cap
             await warm.step()
 
     lake = Lake(tmp_path)
-    with published(lake, "a", "b") as (catalogs, asked):
-        asyncio.run(test(catalogs, asked, lake))
+    with published(lake, "a", "b") as (catalogs, queried):
+        asyncio.run(test(catalogs, queried, lake))
     assert sorted(worker.tables) == ["local_default.a", "local_default.b"]
     assert fetched == [FETCH, FETCH]
     assert "were not fetched" in caplog.text
@@ -267,8 +267,8 @@ def test_a_fetch_that_fails_costs_no_other(tmp_path: Path, fault: Exception, cap
 def test_a_fetch_that_a_query_stops_is_tried_again_within_the_budget(tmp_path: Path) -> None:
     worker = Script(DATA, QueryCancelledError("a query waits"), DATA, END, DATA, DATA, END)
 
-    async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
-        warm = WarmUp(asked, Budget(100), cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
+    async def test(catalogs: PublishedCatalogs, queried: QueriedTables, lake: Lake) -> None:
+        warm = WarmUp(queried, Budget(100), cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
         await warm.step()
         for key in ("a", "b"):
             lake.write((key,), numbers(1))
@@ -281,8 +281,8 @@ def test_a_fetch_that_a_query_stops_is_tried_again_within_the_budget(tmp_path: P
         await warm.step()
 
     lake = Lake(tmp_path)
-    with published(lake, "a", "b") as (catalogs, asked):
-        asyncio.run(test(catalogs, asked, lake))
+    with published(lake, "a", "b") as (catalogs, queried):
+        asyncio.run(test(catalogs, queried, lake))
     first, second, third = worker.wanted  # nothing is left for a fourth
     assert first.table == third.table != second.table
     assert (third.after_event, [one.limit_bytes for one in worker.wanted]) == (first.after_event, [100, 70, 40])
@@ -303,7 +303,7 @@ def test_what_a_stopped_fetch_has_fetched_is_counted(
         await worker.start(Configuration(folders=[], memory_bytes=1, settings={}, environments={}))
         worker.lease()
         environments = cast("Environments", PublishedCatalogs(tmp_path))
-        warm = WarmUp(AskedTables(1), budget, environments, cast("Pool", None), fetched.append)
+        warm = WarmUp(QueriedTables(1), budget, environments, cast("Pool", None), fetched.append)
         wanted = NewObjects(table="local_default.b", after_event=0, limit_bytes=100)
         fetching = asyncio.create_task(warm._fetch(worker, wanted))
         await until(lambda: Kind.statement in process.told)
@@ -318,16 +318,16 @@ def test_what_a_stopped_fetch_has_fetched_is_counted(
 def test_a_fetch_whose_worker_dies_counts_as_much_as_it_may_have_fetched(tmp_path: Path) -> None:
     worker, budget = Script(coming(20), DATA, coming(40), WorkerDiedError("it crashed")), Budget(100)
 
-    async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
-        warm = WarmUp(asked, budget, cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
+    async def test(catalogs: PublishedCatalogs, queried: QueriedTables, lake: Lake) -> None:
+        warm = WarmUp(queried, budget, cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
         await warm.step()
         lake.write(("a",), numbers(1))
         catalogs.publish(lake.snapshot)
         await warm.step()
 
     lake = Lake(tmp_path)
-    with published(lake, "a") as (catalogs, asked):
-        asyncio.run(test(catalogs, asked, lake))
+    with published(lake, "a") as (catalogs, queried):
+        asyncio.run(test(catalogs, queried, lake))
     assert budget.left() == 100 - FETCH.bytes - 40
 
 
@@ -343,8 +343,8 @@ def test_without_local_copies_the_setting_has_no_effect(tmp_path: Path, caplog: 
 def test_a_service_that_stops_cancels_the_fetch(tmp_path: Path) -> None:
     worker = Script()
 
-    async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
-        warm = WarmUp(asked, Budget(10), cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
+    async def test(catalogs: PublishedCatalogs, queried: QueriedTables, lake: Lake) -> None:
+        warm = WarmUp(queried, Budget(10), cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
         await warm.step()
         lake.write(("a",), numbers(1))
         catalogs.publish(lake.snapshot)
@@ -355,6 +355,6 @@ def test_a_service_that_stops_cancels_the_fetch(tmp_path: Path) -> None:
             await fetching
 
     lake = Lake(tmp_path)
-    with published(lake, "a") as (catalogs, asked):
-        asyncio.run(test(catalogs, asked, lake))
+    with published(lake, "a") as (catalogs, queried):
+        asyncio.run(test(catalogs, queried, lake))
     assert [type(error) for error in worker.stopped_by] == [QueryCancelledError]

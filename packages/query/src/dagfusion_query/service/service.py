@@ -39,7 +39,7 @@ from dagfusion_query.service.query_history import QueryHistory, page
 from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
-from dagfusion_query.service.warm_up import AskedTables, Budget, WarmUp
+from dagfusion_query.service.warm_up import Budget, QueriedTables, WarmUp
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import NO_STATE, Settings
@@ -126,9 +126,9 @@ class Service:
         if all(settings.object_cache_dir == NO_STATE for settings in self._configured.settings.values()):
             _log.warning("DAGFUSION_WARM_UP_BYTES has no effect: DAGFUSION_OBJECT_CACHE_DIR is %s", NO_STATE)
             return
-        asked, budget = AskedTables(self._settings.warm_up_queries), Budget(self._settings.warm_up_bytes)
-        self._metrics.watches.append(asked.over)
-        warm_up = WarmUp(asked, budget, self._environments, self._pool, self._metrics.warmed_up)
+        queried, budget = QueriedTables(self._settings.warm_up_queries), Budget(self._settings.warm_up_bytes)
+        self._metrics.watches.append(queried.record)
+        warm_up = WarmUp(queried, budget, self._environments, self._pool, self._metrics.warmed_up)
         self._warming_up = asyncio.create_task(warm_up.follow())
 
     async def close(self) -> None:

@@ -37,11 +37,11 @@ _TABLES = 10_000  # that are remembered
 _LOGGED = 1_000  # texts that are remembered
 
 
-class AskedTables:
+class QueriedTables:
     """The tables that queries read, and when.
 
     Args:
-        least: Queries within the last hour from which on a table is asked for often.
+        least: Queries within the last hour from which on a table is queried often.
         clock: A monotonic clock, seconds.
     """
 
@@ -49,7 +49,7 @@ class AskedTables:
         self._least, self._clock = least, clock
         self._times: dict[str, deque[float]] = {}  # of the last queries; the table that was read last is last
 
-    def over(self, info: QueryInfo) -> None:
+    def record(self, info: QueryInfo) -> None:
         """Remember the tables of a query that is over, if a worker used their current objects, or a result of them."""
         stats = info.stats
         if info.state is not State.finished or info.as_of or stats.path == SPARK:
@@ -63,8 +63,8 @@ class AskedTables:
         while len(self._times) > _TABLES:
             del self._times[next(iter(self._times))]
 
-    def often(self) -> list[str]:
-        """Return the tables that are asked for often."""
+    def frequent(self) -> list[str]:
+        """Return the tables that are queried often."""
         since = self._clock() - _RECENT_S
         return [table for table, times in self._times.items() if len(times) == self._least and times[0] >= since]
 
@@ -97,7 +97,7 @@ class WarmUp:
     """Has the new objects of tables fetched. All on one event loop.
 
     Args:
-        asked: The tables that are asked for often.
+        queried: The tables that are queried often.
         budget: The bytes that may be fetched.
         environments: The catalogs.
         pool: The workers.
@@ -106,13 +106,13 @@ class WarmUp:
 
     def __init__(
         self,
-        asked: AskedTables,
+        queried: QueriedTables,
         budget: Budget,
         environments: Environments,
         pool: Pool,
         fetched: Callable[[TableFetch], None],
     ) -> None:
-        self._asked, self._budget, self._fetched = asked, budget, fetched
+        self._queried, self._budget, self._fetched = queried, budget, fetched
         self._environments, self._pool = environments, pool
         self._seen: dict[str, Snapshot] = {}  # by environment
         self._waiting: dict[str, int] = {}  # tables with new objects, and the last event before those
@@ -139,8 +139,8 @@ class WarmUp:
         pairs = [(self._seen[name], snapshot) for name, snapshot in current.items() if name in self._seen]
         changed = [(before, after) for before, after in pairs if before.generation < after.generation]
         self._seen |= current  # the first one is what there was before the start
-        if changed and (asked := self._asked.often()):
-            for table, after_event in await asyncio.to_thread(_with_new_objects, asked, changed):
+        if changed and (queried := self._queried.frequent()):
+            for table, after_event in await asyncio.to_thread(_with_new_objects, queried, changed):
                 self._waiting.setdefault(table, after_event)
 
     async def _fetch_waiting(self) -> None:
