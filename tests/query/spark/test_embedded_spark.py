@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from dagfusion_query.errors import (
     SettingsError,
 )
 from dagfusion_query.spark import embedded_spark
+from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.spark_batches import SparkBatches
 from tests.waiting import PATIENCE_S
 
@@ -122,4 +124,19 @@ def test_nothing_is_sent_after_close(
     for _ in range(2):
         with pytest.raises(ConnectionClosedError):
             connection.sql(SQL, engine="spark")
+    assert not sent.began.is_set()
+
+
+def test_metadata_that_is_written_beside_close(
+    connection: EmbeddedConnection, sent: SentStatement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads that write it end before they have begun."""
+
+    def pinned(*arguments: Any) -> str:
+        connection.close()
+        return pinned_version(*arguments)
+
+    monkeypatch.setattr(embedded_spark, "pinned_version", pinned)
+    with pytest.raises(ConnectionClosedError):
+        connection.sql(SQL, engine="spark")
     assert not sent.began.is_set()

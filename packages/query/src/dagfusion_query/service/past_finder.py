@@ -12,7 +12,7 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.past_tables import PastTable
-from dagfusion_query.errors import TooBusyError, UnknownTableError
+from dagfusion_query.errors import ServiceUnavailableError, TooBusyError, UnknownTableError
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.sql_text import mentioned_tables
 from dagfusion_query.worker.messages import PastSource
@@ -59,6 +59,7 @@ class PastFinder:
         self._environments = environments
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dagfusion-past")
         self._history = ThreadPoolExecutor(_HISTORY_THREADS, thread_name_prefix="dagfusion-history")
+        self._is_closed = False
         self._histories = 0  # that are being read; only the event loop's thread counts them
 
     async def find(self, sql: str, as_of: AsOf, grants: Grants) -> FoundPast:
@@ -67,9 +68,9 @@ class PastFinder:
         Raises:
             QueryError: They cannot be read; see `Environments.past`.
         """
-        work = self._pool.submit(self._find, sql, as_of, grants)
+        work = self._submitted(self._pool, lambda: self._find(sql, as_of, grants))
         try:
-            return await asyncio.wrap_future(work)
+            return await self._result(work)
         except asyncio.CancelledError:
             work.add_done_callback(_release)
             raise
@@ -109,12 +110,37 @@ class PastFinder:
             raise TooBusyError(f"{_HISTORIES} requests for the history of tables are in progress: try again later")
         self._histories += 1
         try:
-            return await asyncio.wrap_future(self._history.submit(step))
+            return await self._result(self._submitted(self._history, step))
         finally:
             self._histories -= 1
 
+    def _submitted(self, pool: ThreadPoolExecutor, step: Callable[[], T]) -> "Future[T]":
+        """Start a step.
+
+        Raises:
+            ServiceUnavailableError: The threads have ended.
+        """
+        if self._is_closed:
+            raise _stopping()
+        return pool.submit(step)
+
+    async def _result(self, work: "Future[T]") -> T:
+        """Wait for a step.
+
+        Raises:
+            ServiceUnavailableError: The threads ended before it began.
+        """
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_closed and task is not None and not task.cancelling():
+                raise _stopping() from None
+            raise
+
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, on the thread of the event loop."""
+        self._is_closed = True
         for pool in (self._pool, self._history):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -122,6 +148,10 @@ class PastFinder:
         with ExitStack() as pins:
             tables = pins.enter_context(self._environments.past(as_of, mentioned_tables(sql), grants.allow))
             return FoundPast(tables, pins.pop_all())
+
+
+def _stopping() -> ServiceUnavailableError:
+    return ServiceUnavailableError("the service is stopping")
 
 
 def _release(work: "Future[FoundPast]") -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -153,15 +154,24 @@ class EmbeddedSpark:
         names = sent_tables(server, sql, values, prepared)
         if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < server.auto_bytes:
             return None
-        environment = self._settings.environment
         tables = [prepared.bound.snapshot.tables[name] for name in names]
-        pins = {
-            table.name: pinned_version(server.publisher, environment, table, layouts(prepared, table))
-            for table in tables
-        }
+        pins = {table.name: self._pinned(server, table, layouts(prepared, table)) for table in tables}
         operation = str(uuid.uuid4())
         statement = sent_statement(server, sql, values, prepared, pins, operation=operation)
         return self._started(statement, prepared, [*pins.values()], partial(interrupted, server, operation))
+
+    def _pinned(self, server: _Server, table: Table, layouts: Sequence[Layout]) -> str:
+        """Return a version of a table's metadata; raises as `pinned_version`.
+
+        Raises:
+            ConnectionClosedError: The connection was closed meanwhile: the publisher's threads have ended.
+        """
+        try:
+            return pinned_version(server.publisher, self._settings.environment, table, layouts)
+        except (RuntimeError, CancelledError) as error:
+            if self._is_closed:
+                raise closed() from error
+            raise
 
     def _started(
         self, statement: "SparkStatement", prepared: Prepared, pins: list[str], interrupt: Callable[[], bool]
