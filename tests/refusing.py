@@ -1,14 +1,14 @@
 """An S3 server for a role that may list some folders only: it answers with 403 in place of 404, as S3 does."""
 
-import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.http_servers import answering, etag_of
 
 BUCKET = "lake"
 _DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -48,6 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
+        if "If-Match" in self.headers and self._key not in self.bucket.objects:
+            self._answer(403, _DENIED)
+            return
         self.bucket.objects[self._key] = content
         self._answer(200, b"", content)
 
@@ -59,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = {name: value for name, (value, *_) in parse_qs(urlsplit(self.path).query).items()}
         if "list-type" in asked:
-            self._list(asked.get("prefix", ""), asked.get("start-after", ""))
+            self._list(asked.get("prefix", ""), asked.get("continuation-token", asked.get("start-after", "")))
         else:
             self._give()
 
@@ -87,17 +90,18 @@ class _Handler(BaseHTTPRequestHandler):
         keys = [key for key in sorted(self.bucket.objects) if key.startswith(prefix) and key > after]
         rows = [
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.bucket.objects[key])}</Size>"
-            f"<ETag>{_etag(self.bucket.objects[key])}</ETag><LastModified>{_MODIFIED}</LastModified></Contents>"
+            f"<ETag>{etag_of(self.bucket.objects[key])}</ETag><LastModified>{_MODIFIED}</LastModified></Contents>"
             for key in keys[:_PAGE]
         ]
-        more = f"<IsTruncated>{str(len(keys) > _PAGE).lower()}</IsTruncated>"
+        token = f"<NextContinuationToken>{escape(keys[_PAGE - 1])}</NextContinuationToken>" if keys[_PAGE:] else ""
+        more = f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>{token}"
         self._answer(200, f"<ListBucketResult>{more}{''.join(rows)}</ListBucketResult>".encode())
 
     def _answer(
         self, status: int, body: bytes, content: bytes | None = None, headers: dict[str, str] | None = None
     ) -> None:
         self.send_response(status)
-        described = {} if content is None else {"ETag": _etag(content)}
+        described = {} if content is None else {"ETag": etag_of(content)}
         usual = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "Content-Length": str(len(body))}
         for name, value in {**usual, **described, **(headers or {})}.items():
             self.send_header(name, value)
@@ -105,26 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
 
 @contextmanager
 def refusing(*folders: str) -> Iterator[Refusing]:
     """Run the server for the length of a `with` block, and give its bucket, of which some folders may be listed."""
     bucket = Refusing(folders)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"bucket": bucket}))
-    server.daemon_threads = True
-    bucket.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with answering(type("BucketHandler", (_Handler,), {"bucket": bucket})) as bucket.endpoint:
         yield bucket
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def _etag(content: bytes) -> str:
-    return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'

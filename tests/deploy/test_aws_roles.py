@@ -138,8 +138,13 @@ def test_a_role_may_list_the_tables_only(policies: Policies, role: str, prefix: 
     assert allows(policies[role], "s3:ListBucket", ARN, context) is expected
 
 
-# What else a role lists: the query service its checkpoint and its Iceberg metadata, the vacuum and the doctor, too.
-LISTED = {role: {"_catalog/", "_iceberg/"} for role in ("QueryRole", "MaintenanceRole")}
+# What else a role lists: the query service its checkpoint and its Iceberg metadata, the vacuum and the doctor, too, and
+# the erasure its keys.
+LISTED = {
+    "QueryRole": {"_catalog/", "_iceberg/"},
+    "MaintenanceRole": {"_catalog/", "_iceberg/"},
+    "ErasureRole": {"_erasure/"},
+}
 
 
 @pytest.mark.parametrize("role", ROLES)

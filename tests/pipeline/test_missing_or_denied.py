@@ -10,10 +10,11 @@ import pytest
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.erase import erase_rows
+from dagfusion_pipeline.erasure_keys import read_keys
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import MissingObjectError, StoreError
 from dagfusion_pipeline.repair import repair_asset
-from dagfusion_pipeline.replacing import found_objects
+from dagfusion_pipeline.replacing import ReplacedError, ReplacingStore, found_objects
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion
 from tests.pipeline.test_erase import KEY, RUN, latest, people, write
 from tests.refusing import Refusing, refusing
@@ -75,10 +76,48 @@ def test_what_cannot_be_listed_is_denied(store: ObjectStore, key: str, read: str
         READS[read](store, [key])
 
 
+@EVERY_READ
+@pytest.mark.parametrize("key", ["/tables/x", "/tables/a/data.parquet"])
+def test_a_leading_slash_is_no_part_of_a_key(bucket: Refusing, store: ObjectStore, key: str, read: str) -> None:
+    assert READS[read](store, [key]) == [None]
+    put(store, key[1:])
+    bucket.denied.add(key[1:])
+    with pytest.raises(StoreError) as denied:
+        READS[read](store, [key])
+    assert type(denied.value) is StoreError
+
+
+def test_a_listing_is_read_page_by_page(bucket: Refusing, store: ObjectStore) -> None:
+    bucket.objects |= {f"tables/{number:05}": b"x" for number in range(2_500)}
+    assert READS["look"](store, ["tables/x"]) == [None]
+    assert len(bucket.listings) == 3
+    bucket.objects |= {"tables/x": b"x", "tables/y": b"x"}
+    bucket.denied.add("tables/x")
+    with pytest.raises(StoreError) as denied:
+        READS["look"](store, ["tables/x"])
+    assert type(denied.value) is StoreError
+    assert len(bucket.listings) == 6
+
+
+def test_an_object_that_goes_before_it_is_replaced_was_replaced(bucket: Refusing, store: ObjectStore) -> None:
+    replacing = ReplacingStore(store.client, store.root, {"tables/x": '"1"'})
+    with pytest.raises(ReplacedError, match="s3://lake/tables/x"):
+        put(replacing, "tables/x")
+    assert bucket.listings == ["tables/"]
+
+
 def test_an_object_that_is_there_needs_no_listing(bucket: Refusing, store: ObjectStore) -> None:
     put(store, *KEYS)
     assert None not in READS["look"](store, KEYS) + READS["look at many"](store, KEYS) + READS["read"](store, KEYS)
     assert bucket.listings == []
+
+
+def test_a_file_of_keys_is_missing_where_its_folder_may_be_listed(manager: PartitionedS3ParquetIOManager) -> None:
+    with pytest.raises(MissingObjectError, match="upload the keys first"):
+        read_keys("s3://lake/tables/keys.txt", manager)
+    with pytest.raises(StoreError) as denied:
+        read_keys("s3://lake/_erasure/keys.txt", manager)
+    assert type(denied.value) is StoreError
 
 
 def key_of(event: dg.AssetMaterialization) -> str:

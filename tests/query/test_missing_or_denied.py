@@ -10,12 +10,17 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.checkpoint import CheckpointStore
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.foreign_objects import ForeignObjects, ObjectMissingError, Place, TemporaryReadError
-from dagfusion_query.errors import StaleObjectError, StoreUnavailableError
+from dagfusion_query.errors import SnapshotError, StaleObjectError, StoreUnavailableError
+from dagfusion_query.event_log.event_log_interface import Cursor, Watermark
 from dagfusion_query.iceberg.metadata_writer import MetadataWriter
 from dagfusion_query.object_store import is_absent, open_store
 from dagfusion_query.settings import Settings
 from dagfusion_stack.object_store import Credentials, ObjectStore
+from tests.contract.records import file_record
+from tests.query.catalog.folding import EMPTY, written
 from tests.query.engine.stored_lake import SUM, StoredLake, numbers
 from tests.refusing import Refusing, refusing
 
@@ -66,6 +71,24 @@ def test_a_listing_ends_behind_the_object(bucket: Refusing, store: Any) -> None:
     key = "tables/00700-"
     assert is_absent(store, key, refusal(store, key))
     assert bucket.listings == ["tables/"]
+
+
+@pytest.mark.parametrize("key", ["/tables/x", "/tables/a/data.parquet"])
+def test_a_leading_slash_is_no_part_of_a_key(bucket: Refusing, store: Any, key: str) -> None:
+    assert is_absent(store, key, refusal(store, key))
+    bucket.objects[key[1:]] = b"x"
+    bucket.denied.add(key[1:])
+    assert not is_absent(store, key, refusal(store, key))
+
+
+def test_a_listing_is_read_page_by_page(bucket: Refusing, store: Any) -> None:
+    bucket.objects |= {f"tables/{number:05}": b"x" for number in range(2_500)}
+    assert is_absent(store, "tables/x", refusal(store, "tables/x"))
+    assert len(bucket.listings) == 3
+    bucket.objects |= {"tables/x": b"x", "tables/y": b"x"}
+    bucket.denied.add("tables/x")
+    assert not is_absent(store, "tables/x", refusal(store, "tables/x"))
+    assert len(bucket.listings) == 6
 
 
 def test_other_errors_are_not_asked_about(bucket: Refusing, store: Any) -> None:
@@ -142,3 +165,17 @@ def test_a_checkpoint_that_is_missing_is_told_from_a_denied_one(bucket: Refusing
     bucket.denied.add(key)
     with pytest.raises(StoreUnavailableError):
         checkpoint.head()
+
+
+def test_rows_of_a_checkpoint_that_are_missing_are_told_from_denied_ones(bucket: Refusing, store: Any) -> None:
+    checkpoint = CheckpointStore(store, "s3://lake/tables/_catalog")
+    snapshot = fold(EMPTY, [written(file_record(), 1)])
+    head = checkpoint.write(Stored(snapshot, Cursor(Watermark(1, 1, 1), {}), "log"), None)
+    assert head is not None
+    (key,) = (key for key in bucket.objects if "/rows/" in key)
+    bucket.denied.add(key)
+    with pytest.raises(StoreUnavailableError):
+        checkpoint.load(head, "uat")
+    del bucket.objects[key]
+    with pytest.raises(SnapshotError, match=r"rows/.* is gone"):
+        checkpoint.load(head, "uat")

@@ -1,5 +1,6 @@
 """Objects that are replaced only if they are still the version that was read, and a look at single objects."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
 
-from dagfusion_contract.store_failure import is_without_bucket
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.store import ObjectStore, StoredObject, checksum
 
@@ -48,7 +48,7 @@ class ReplacingStore(ObjectStore):
         except (PreconditionError, AlreadyExistsError) as error:
             raise ReplacedError(self.uri(key)) from error
         except (BaseError, OSError) as error:
-            if isinstance(error, FileNotFoundError) and not is_without_bucket(error):
+            if await asyncio.to_thread(self.is_missing, key, error):
                 raise ReplacedError(self.uri(key)) from error
             if isinstance(error, NotSupportedError) or "NotImplemented" in str(error):
                 raise ConfigurationError(

@@ -18,6 +18,7 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
+from dagfusion_contract.absent_objects import Listing
 from dagfusion_contract.environments import check_store
 from dagfusion_contract.secret_reference import MAX_AGE_S, is_reference
 from dagfusion_contract.store_failure import archived_text, failed_text, is_archived, is_without_bucket
@@ -252,16 +253,12 @@ class ObjectStore:
         """
         if not isinstance(error, PermissionDeniedError) or is_archived(error):
             return isinstance(error, FileNotFoundError) and not is_without_bucket(error)
-        # A listing is by key and begins after the offset, in which obstore takes no name of dots.
-        after = key[:-1].rstrip("./") or None
+        listing = Listing.of(key)
         try:
-            for page in obstore.list(self.client, key.rpartition("/")[0] or None, offset=after, chunk_size=1000):
-                names = [found["path"] for found in page]
-                if max(names, default="") >= key:
-                    return key not in names
+            pages = obstore.list(self.client, listing.folder, offset=listing.after, chunk_size=1000)
+            return listing.lacks([found["path"] for found in page] for page in pages)
         except (BaseError, OSError):
             return False  # it may not be listed, either: the refusal is the caller's error
-        return True
 
     def failed(self, verb: str, key: str, error: Exception) -> StoreError:
         """Return the error of a request that the store did not fulfil.

@@ -14,6 +14,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
+from dagfusion_contract.absent_objects import Listing
 from dagfusion_contract.secret_reference import is_reference
 from dagfusion_contract.store_failure import failed_text, is_archived, status_of
 from dagfusion_contract.uri import store_parts
@@ -56,27 +57,23 @@ def failure_of(error: BaseException) -> StoreFailure:
 
 
 def is_absent(store: ObjectStore, path: str, error: BaseException) -> bool:
-    """Return True if a store refused a request because the object is not there.
+    """Return True if a request failed because the object is not there, or its bucket is not.
 
     S3 answers with 403 in place of 404 if a role may list some folders only. Then this lists the object's folder.
 
     Args:
         store: A client of the store.
         path: The object, as the client names it.
-        error: As obstore raised it.
+        error: As obstore or the file system raised it.
     """
     if not isinstance(error, PermissionDeniedError) or is_archived(error) or isinstance(store, LocalStore):
-        return False
-    # A listing is by path and begins after the offset, in which obstore takes no name of dots.
-    after = path[:-1].rstrip("./") or None
+        return isinstance(error, MISSING)
+    listing = Listing.of(path)
     try:
-        for page in obstore.list(store, path.rpartition("/")[0] or None, offset=after, chunk_size=1000):
-            names = [found["path"] for found in page]
-            if max(names, default="") >= path:
-                return path not in names
+        pages = obstore.list(store, listing.folder, offset=listing.after, chunk_size=1000)
+        return listing.lacks([found["path"] for found in page] for page in pages)
     except (BaseError, OSError):
         return False  # it may not be listed, either: the refusal is the caller's error
-    return True
 
 
 def store_error(error: BaseException, what: str, hint: str = "") -> StoreUnavailableError:

@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import ObjectStore
 
 from dagfusion_contract.record import Layout
@@ -45,6 +45,9 @@ from dagfusion_query.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor
 from dagfusion_query.object_store import is_absent, open_store, store_error
 from dagfusion_query.settings import Settings
+
+if TYPE_CHECKING:
+    from obstore import GetResult  # a type alone
 
 _log = logging.getLogger(__name__)
 
@@ -132,13 +135,11 @@ class CheckpointStore:
             SnapshotError: The manifest is damaged, or of another format.
         """
         try:
-            found = obstore.get(self._store, f"{self._folder}/{MANIFEST}")
+            found = self._get(MANIFEST)
             stored, etag = bytes(found.bytes()), found.meta["e_tag"] or ""
-        except (NotFoundError, FileNotFoundError):
+        except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            if is_absent(self._store, f"{self._folder}/{MANIFEST}", error):
-                return None
             raise self._unreadable(error) from error
         try:
             return Head(etag, decode_manifest(stored, f"{self.name}/{MANIFEST}"))
@@ -163,7 +164,7 @@ class CheckpointStore:
             }
             cursor, identity = head.cursor, manifest["identity"]
             is_current = manifest["format"] == FORMAT and not manifest["undiscovered"]
-        except (pa.ArrowException, KeyError, TypeError, ValueError, NotFoundError, FileNotFoundError) as error:
+        except (pa.ArrowException, KeyError, TypeError, ValueError, FileNotFoundError) as error:
             raise self._unusable(error) from error
         except (BaseError, OSError) as error:
             raise self._unreadable(error) from error
@@ -272,7 +273,7 @@ class CheckpointStore:
         return file
 
     def _read_rows(self, file: File) -> pa.Table:
-        compressed = obstore.get(self._store, f"{self._folder}/{ROWS}/{file.name}").bytes()
+        compressed = self._get(f"{ROWS}/{file.name}").bytes()
         try:
             content = pa.decompress(memoryview(compressed), decompressed_size=file.size, codec="zstd")
         except OSError as error:  # of damaged bytes, not of a store that does not answer
@@ -280,6 +281,16 @@ class CheckpointStore:
         if sha256(content).hexdigest()[:_DIGEST] != file.name[:_DIGEST]:
             raise ValueError(f"{file.name} is not the object that was written")
         return pa.ipc.open_file(content).read_all()
+
+    def _get(self, name: str) -> "GetResult":
+        """Request an object; an absent one raises FileNotFoundError, however the store says so."""
+        path = f"{self._folder}/{name}"
+        try:
+            return obstore.get(self._store, path)
+        except (BaseError, OSError) as error:
+            if is_absent(self._store, path, error):
+                raise FileNotFoundError(f"{name} is gone") from error
+            raise
 
     def _retired(self, before: Head | None, current_names: set[str]) -> tuple[dict[str, float], list[str]]:
         """Return when manifests stopped naming objects, and those that can be deleted once the new one is there."""

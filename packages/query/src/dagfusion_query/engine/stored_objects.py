@@ -111,8 +111,8 @@ class StoredObject:
         """Return the error of an object that has to be restored before it is read."""
         return ArchivedObjectError(archived_text(self._where, self._cure))
 
-    def unavailable(self, error: BaseError, stores: Stores) -> QueryError:
-        """Return the error of a store that does not give the object; if it refuses, this lists the object's folder."""
+    def unavailable(self, error: BaseError | FileNotFoundError, stores: Stores) -> QueryError:
+        """Return the error of a failed request for the object; if it was refused, this lists the object's folder."""
         if failure_of(error) is StoreFailure.archived:
             return self.archived()
         if is_absent(stores.direct(self.uri, self.table.environment), self.path, error):
@@ -189,9 +189,7 @@ def check(file: StoredObject, stores: Stores, *, reads: bool = False) -> QueryEr
     """
     try:
         meta = stores.head(file.uri, file.table.environment, reads=reads)
-    except FileNotFoundError:
-        return file.gone()
-    except BaseError as error:
+    except (BaseError, FileNotFoundError) as error:
         return file.unavailable(error, stores)
     if meta["size"] != file.size_bytes or (file.etag and meta["e_tag"] and meta["e_tag"] != file.etag):
         return file.changed(meta["size"])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name
@@ -160,9 +160,7 @@ class MetadataWriter:
         with _store_errors(name, "read"):
             try:
                 return uri, bytes(obstore.get(self._store, object_path(uri)).bytes())
-            except (NotFoundError, FileNotFoundError):
-                return None
-            except BaseError as error:
+            except (BaseError, OSError) as error:
                 if is_absent(self._store, object_path(uri), error):
                     return None
                 raise
