@@ -10,6 +10,8 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "environments",
         "uri",
         "store_failure",
+        "absent_objects",
+        "local_stack",
         "naming",
         "layout",
         "arrow_types",

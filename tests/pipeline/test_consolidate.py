@@ -200,7 +200,14 @@ def test_the_command_consolidates_a_table(
     answer = CliRunner().invoke(app, ["consolidate", "local_silver.partz"])
     assert answer.exit_code == 1
     assert "'local_silver.partz' in ENVIRONMENT=local; its tables are local_silver.parts" in answer.output
-    monkeypatch.delenv("DAGSTER_HOME")
+    for name in variables:
+        monkeypatch.delenv(name)
     answer = CliRunner().invoke(app, ["consolidate", "local_silver.parts"])
     assert answer.exit_code == 1
     assert "DAGSTER_HOME must be set" in answer.output
+    monkeypatch.setenv("DAGFUSION_HOME", str(tmp_path))
+    stack = {"DAGFUSION_EVENT_LOG": str(tmp_path), **variables}
+    (tmp_path / "stack.env").write_text("".join(f"{name}={value}\n" for name, value in stack.items()))
+    answer = CliRunner().invoke(app, ["consolidate", "local_silver.parts"])
+    assert answer.exit_code == 0, answer.output
+    assert "Silver/parts: 0 partitions written" in answer.output

@@ -1,12 +1,15 @@
-"""The jobs of maintenance: what is the same in all of them."""
+"""The jobs and commands of maintenance: what is the same in all of them."""
 
 import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from dagfusion_pipeline import (
     build_consolidate_job,
@@ -16,6 +19,7 @@ from dagfusion_pipeline import (
     build_vacuum_job,
     build_wipe_job,
 )
+from dagfusion_pipeline.commands import commands
 
 KEY = dg.AssetKey(["Silver", "orgs"])
 ROLE = {"taskRoleArn": "arn:aws:iam::123456789012:role/dagfusion-uat-maintenance"}
@@ -48,3 +52,39 @@ def test_a_schedule_is_of_the_job_with_the_tags() -> None:
     schedule = build_consolidate_schedule(build_consolidate_job([KEY], tags=TAGS))
     assert isinstance(schedule.job, dg.JobDefinition)
     assert schedule.job.run_tags["team"] == "data"
+
+
+COMMANDS = {
+    "consolidate": (),
+    "erase": ("--column", "id", "--keys-file", "keys"),
+    "repair": (),
+    "wipe": ("--partition", "a"),
+}
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_command_finds_the_local_stack(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = typer.Typer()
+    commands(app)
+    for name in ("DAGSTER_HOME", "DAGFUSION_EVENT_LOG", "ENVIRONMENT", "S3_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DAGFUSION_HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of the shell")  # and no secret, which alone would be an error
+
+    def error(event_log: str | None = None) -> str:
+        if event_log is not None:
+            stack = f"DAGFUSION_EVENT_LOG={event_log}\nDAGSTER_HOME={tmp_path}\nENVIRONMENT=local\nS3_BUCKET=lake\n"
+            (tmp_path / "stack.env").write_text(f"{stack}AWS_ACCESS_KEY_ID=k\nAWS_SECRET_ACCESS_KEY=s\n")
+        answer = CliRunner().invoke(app, [command, "local_silver.orgs", *COMMANDS[command]])
+        assert answer.exit_code == 1, answer.output
+        return answer.output
+
+    assert f"it is not set, and no local stack was found in {tmp_path}" in error()
+    assert "does not run: start it with `dagfusion up -d`" in error(f"postgresql://me@/dagster?host={tmp_path}")
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    assert "the event log has no asset with the table 'local_silver.orgs' in ENVIRONMENT=local" in error(str(tmp_path))
+    monkeypatch.setenv("DAGFUSION_EVENT_LOG", "postgresql://other/dagster")
+    assert "DAGFUSION_EVENT_LOG names another event log" in error()
+    monkeypatch.setenv("ENVIRONMENT", "uat")
+    assert "it is not set, and ENVIRONMENT=uat is not the local stack" in error()

@@ -3,7 +3,6 @@
 Dagster is imported when a command runs, so that the other commands do not wait for it.
 """
 
-import os
 from collections.abc import Callable
 from typing import Annotated
 
@@ -50,6 +49,7 @@ def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
     """Copy the small objects of a table into a few large ones, so that queries need fewer requests.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
+    Without DAGSTER_HOME, it uses the local stack of the folder.
     """
     from dagfusion_pipeline.table_commands import consolidate_table  # noqa: PLC0415
 
@@ -67,6 +67,7 @@ def wipe(
     """Wipe partitions of a table, so that queries no longer return their rows. The vacuum deletes their objects later.
 
     The command uses the event log of DAGSTER_HOME. ENVIRONMENT must be the first word of the table's schema.
+    Without DAGSTER_HOME, it uses the local stack of the folder.
     """
     from dagfusion_pipeline.table_commands import wipe_table  # noqa: PLC0415
 
@@ -77,6 +78,7 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
     """Erase the rows of a table that have given keys: rewrite their objects, and report what was removed.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
+    Without DAGSTER_HOME, it uses the local stack of the folder.
     The keys are in a file, so that they appear neither in the process list nor in the shell history.
     """
     from dagfusion_pipeline.table_commands import erase_table_rows  # noqa: PLC0415
@@ -88,6 +90,7 @@ def repair(table: Table, *, yes: Yes = False) -> None:
     """Make the event log match the bucket: log tombstones for missing objects, and new events for replaced ones.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
+    Without DAGSTER_HOME, it uses the local stack of the folder.
     `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`, and repairs those alone with
     `--repair`. This command also takes partitions for missing that DAGFUSION_ARCHIVED_AFTER_DAYS leaves out of queries.
     """
@@ -102,9 +105,6 @@ def _run(command: Callable[[], str | None]) -> None:
 
     from dagfusion_pipeline.errors import PipelineError  # noqa: PLC0415
 
-    if not os.environ.get("DAGSTER_HOME"):
-        typer.echo("error: DAGSTER_HOME must be set to the folder of the Dagster instance; it is not set", err=True)
-        raise typer.Exit(1)
     try:
         summary = command()
         if summary is not None:
@@ -112,8 +112,12 @@ def _run(command: Callable[[], str | None]) -> None:
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip()
+    except Exception as error:
+        # What Dagster raises where it cannot connect to PostgreSQL has SQLAlchemy's error as its cause.
+        failed = error if isinstance(error, SQLAlchemyError) else error.__cause__
+        if not isinstance(failed, SQLAlchemyError):
+            raise
+        cause = str(getattr(failed, "orig", None) or failed).strip()
         typer.echo(
             f"error: the database of DAGSTER_HOME failed: {cause}: check it, and run the command again", err=True
         )

@@ -1,12 +1,17 @@
 """What the jobs of maintenance share: their assets, the partitions of these, and the IO manager."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
 
+from dagfusion_contract.environments import LOCAL
 from dagfusion_contract.layout import consolidated_folder, file_key
+from dagfusion_contract.local_stack import stack_home, stack_variables
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
@@ -83,10 +88,47 @@ def table_to_maintain(table: str) -> Iterator[tuple[dg.DagsterInstance, Manager,
     Raises:
         ConfigurationError: No asset has this table's name, or the environment is not usable.
     """
-    environment = Environment.from_process()
-    manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
-    with dg.DagsterInstance.get() as instance:
+    with deployment_to_maintain() as (instance, environment):
+        manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
         yield instance, manager, asset_key_of(instance, environment.name, table)
+
+
+@contextmanager
+def deployment_to_maintain() -> Iterator[tuple[dg.DagsterInstance, Environment]]:
+    """Yield Dagster's instance and the environment of the process's variables, else those of the folder's local stack.
+
+    Raises:
+        ConfigurationError: There is no DAGSTER_HOME and no stack that runs, or the environment is not usable.
+    """
+    if os.environ.get("DAGSTER_HOME"):
+        with dg.DagsterInstance.get() as instance:
+            yield instance, Environment.from_process()
+        return
+    stack = _running_stack()
+    with dg.DagsterInstance.from_config(stack["DAGSTER_HOME"]) as instance:
+        yield instance, Environment.read(stack)
+
+
+def _running_stack() -> Mapping[str, str]:
+    """Return the variables of the folder's local stack."""
+    needed = "DAGSTER_HOME must be set to the folder of the Dagster instance"
+    if (name := os.environ.get("ENVIRONMENT") or LOCAL) != LOCAL:
+        raise ConfigurationError(f"{needed}; it is not set, and ENVIRONMENT={name} is not the local stack")
+    home = stack_home(os.environ)
+    try:
+        stack = stack_variables(os.environ)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if "DAGSTER_HOME" not in stack:
+        why = f"no local stack was found in {home}"
+        if os.environ.get("DAGFUSION_EVENT_LOG"):
+            why = "DAGFUSION_EVENT_LOG names another event log than that of a local stack"
+        raise ConfigurationError(f"{needed}; it is not set, and {why}")
+    # Dagster would wait half a minute for a database that does not run.
+    sockets = "".join(parse_qs(urlsplit(stack.get("DAGFUSION_EVENT_LOG", "")).query).get("host", []))
+    if sockets.startswith("/") and not [*Path(sockets).glob(".s.PGSQL.*")]:
+        raise ConfigurationError(f"the local stack in {home} does not run: start it with `dagfusion up -d`")
+    return stack
 
 
 def known_partitions(

@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection
 import dagster as dg
 
 from dagfusion_pipeline import consolidate, erase, wipe
-from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.erasure_keys import read_keys
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.maintenance import asset_key_of, table_to_maintain
+from dagfusion_pipeline.maintenance import asset_key_of, deployment_to_maintain, table_to_maintain
 
 
 def consolidate_table(table: str, target_mb: float) -> str:
@@ -56,9 +55,8 @@ def wipe_table(
     """
     if not partition_keys and deleted_dynamic is None:
         raise ConfigurationError("no partition is named: use --partition KEY, or --deleted-dynamic NAME")
-    environment = Environment.from_process()
     definition = None if deleted_dynamic is None else dg.DynamicPartitionsDefinition(name=deleted_dynamic)
-    with dg.DagsterInstance.get() as instance:
+    with deployment_to_maintain() as (instance, environment):
         key = asset_key_of(instance, environment.name, table)
         if definition is not None:
             _refuse_dimensions(instance, key, definition)

@@ -13,6 +13,7 @@ from typing import Any
 
 from dagfusion_contract import places
 from dagfusion_contract.environments import LOCAL, StoreSettings, check_store, default_region
+from dagfusion_contract.local_stack import HOME, stack_variables
 from dagfusion_contract.setting_declarations import SettingReader, as_variables, declared, names, setting, setting_like
 from dagfusion_contract.uri import is_folder, scheme_of
 from dagfusion_query.errors import SettingsError
@@ -20,7 +21,6 @@ from dagfusion_query.errors import SettingsError
 READER = SettingReader(SettingsError)
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep nothing
 METADATA_KEYS = ",".join(places.METADATA_KEYS)
-HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
 SERVICE_SCHEMES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
@@ -270,17 +270,10 @@ def _cache_dir(variables: Mapping[str, str]) -> str | None:
 
 
 def _stack_variables(variables: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the local stack says of itself, unless the caller points somewhere else.
-
-    Someone who names an event log means that one, with its own store: the stack's endpoint and keys must not mix in.
-    """
-    if arguments.get("event_log") or variables.get("DAGFUSION_EVENT_LOG") or variables.get("DAGSTER_HOME"):
+    """Return what the local stack says of itself, unless the caller points somewhere else."""
+    if arguments.get("event_log"):
         return {}
-    path = Path(variables.get("DAGFUSION_HOME") or HOME) / "stack.env"
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
+        return stack_variables(variables)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from dagfusion_contract.local_stack import ENV_FILE
 from dagfusion_stack.errors import AlreadyRunningError, HomeError
 
 FORMAT = 1
@@ -75,7 +76,7 @@ class Home:
     @property
     def env_file(self) -> Path:
         """The settings by which others find the stack: KEY=value lines, readable by the owner only."""
-        return self.path / "stack.env"
+        return self.path / ENV_FILE
 
     @property
     def _format_file(self) -> Path:

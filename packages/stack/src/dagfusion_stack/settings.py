@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from dagfusion_contract.environments import DEFAULTS, LOCAL, StoreSettings, is_bucket
+from dagfusion_contract.local_stack import HOME
 from dagfusion_contract.setting_declarations import SettingReader, as_variables, declared, setting, setting_like
-from dagfusion_query.settings import HOME
 from dagfusion_stack.errors import SettingError
 from dagfusion_stack.ports import HIGHEST
 

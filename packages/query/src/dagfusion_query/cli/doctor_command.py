@@ -15,6 +15,7 @@ from dagfusion_query.cli.service_commands import ConfigFile
 from dagfusion_query.errors import MissingExtraError, QueryError, SettingsError
 from dagfusion_query.interpreter import interruptibly
 from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H
+from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
     from dagfusion_query.cost.estimate import Estimate, Prices
@@ -40,7 +41,7 @@ Repair = Annotated[
     typer.Option(
         "--repair",
         help="Plan the repair of the event log for tables with missing or changed objects. Needs dagfusion-pipeline, "
-        "DAGSTER_HOME and the variables of the IO managers.",
+        "and DAGSTER_HOME with the variables of the IO managers, or the local stack of the folder.",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="With --repair: log the events. Without --yes, it is a dry run.")]
@@ -74,7 +75,7 @@ def doctor(
     if yes and not repair:
         raise typer.BadParameter("--yes is for --repair")
     try:
-        repair_tables = _installed_repair() if repair else None
+        repair_tables = _installed_repair(event_log) if repair else None
         found, faults = interruptibly(
             lambda: _examined(config, event_log, environment, max_objects, orphans_after_hours)
         )
@@ -116,12 +117,12 @@ def _costs(found: "Sequence[Diagnosis]") -> "tuple[dict[str, Estimate | None], P
     return {one.environment: storage_estimate(one, prices, datetime.now(UTC)) for one in found}, prices
 
 
-def _installed_repair() -> RepairTables:
+def _installed_repair(event_log: str | None) -> RepairTables:
     """Return the function of the pipeline that repairs tables.
 
     Raises:
         MissingExtraError: The pipeline is not installed.
-        SettingsError: DAGSTER_HOME is not set.
+        SettingsError: DAGSTER_HOME is not set, and the folder has no local stack.
     """
     from importlib.metadata import entry_points  # noqa: PLC0415
 
@@ -130,7 +131,8 @@ def _installed_repair() -> RepairTables:
         raise MissingExtraError(
             "--repair needs the package dagfusion-pipeline, which is not installed: pip install dagfusion-pipeline"
         )
-    if not os.environ.get("DAGSTER_HOME"):
+    is_local_stack = event_log is None and Settings.read(os.environ).is_local_stack
+    if not os.environ.get("DAGSTER_HOME") and not is_local_stack:
         raise SettingsError("--repair needs DAGSTER_HOME, the folder of the Dagster instance; it is not set")
     found: RepairTables = next(iter(entries)).load()
     return found
