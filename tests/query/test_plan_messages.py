@@ -141,6 +141,19 @@ def test_a_physical_scan(context: SessionContext, folder: Path) -> None:
     assert holders(plan, (messages.ParquetScanExecNode.PARQUET_OPTIONS, messages.TableParquetOptions.GLOBAL))
 
 
+def test_a_limit_of_partitions(tmp_path: Path) -> None:
+    config = SessionConfig().with_target_partitions(2).set("datafusion.optimizer.repartition_file_scans", "false")
+    context = SessionContext(config)
+    for name in "pq":
+        pq.write_table(pa.table({"a": [1, 2]}), tmp_path / f"{name}.parquet")
+    context.register_parquet("u", tmp_path)
+    plan = context.sql("SELECT a FROM u LIMIT 3").execution_plan().to_bytes()
+    (merged,) = children(plan, messages.PhysicalPlanNode.MERGE)
+    merge = messages.CoalescePartitionsExecNode
+    assert [field.value for field in fields(merged) if field.number == merge.FETCH] == [3]
+    assert holders(merged, (merge.INPUT, messages.PhysicalPlanNode.PARQUET_SCAN))
+
+
 def test_a_limit(context: SessionContext) -> None:
     plan = context.sql("SELECT a FROM t ORDER BY a LIMIT 7 OFFSET 3").logical_plan().to_bytes()
     limit = messages.LimitNode

@@ -23,8 +23,8 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.engine.copy_requests import Missing
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.object_requests import Missing
 from dagfusion_query.engine.stored_objects import StoredObject
 from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import EventReader

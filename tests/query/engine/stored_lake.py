@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_contract.record import DataFile
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.object_store import open_store
@@ -98,3 +99,9 @@ def flipped(content: bytes, position: int) -> bytes:
     changed = bytearray(content)
     changed[position] ^= 1 << position % 8
     return bytes(changed)
+
+
+def written(event: Materialization) -> DataFile:
+    """The record of an object that was put."""
+    assert isinstance(event.file, DataFile)
+    return event.file

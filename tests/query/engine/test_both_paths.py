@@ -160,7 +160,7 @@ def test_every_way_has_one_answer(
     monkeypatch.setattr(large_objects, "LEAST_SHARE", 0)
     # Also of local files.
     monkeypatch.setattr(CopyPolicy, "_can_copy", lambda _, files: pc.is_valid(files["etag"]))
-    monkeypatch.setattr(CopyPolicy, "_takes_all", lambda _, files, *__: files["etag"].null_count == 0)
+    monkeypatch.setattr(CopyPolicy, "_can_copy_all", lambda _, files, *__: files["etag"].null_count == 0)
     rng = Random(f"{SEED} {number}")  # noqa: S311
     is_by_block = number % 2 == 1
     if is_by_block:

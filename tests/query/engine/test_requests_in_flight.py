@@ -8,7 +8,7 @@ from pathlib import Path
 import obstore
 import pytest
 
-from dagfusion_query.engine.object_requests import Missing, ObjectRequests, RequestTime
+from dagfusion_query.engine.copy_requests import CopyRequests, Missing, RequestTime
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.object_cache.copies import Copies
@@ -17,7 +17,7 @@ from tests.query.engine.conftest import missing
 
 
 @pytest.mark.parametrize("size_bytes", [1 << 30, 65 << 20, 30 << 20, 1])
-@pytest.mark.parametrize("method", [ObjectRequests.copy, ObjectRequests.fetch])
+@pytest.mark.parametrize("method", [CopyRequests.copy, CopyRequests.fetch])
 def test_few_bytes_are_in_flight(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -26,7 +26,7 @@ def test_few_bytes_are_in_flight(
 ) -> None:
     wanted, in_flight, most, made = missing(*[size_bytes] * 9), 0, 0, list[str]()
 
-    async def whole(_: ObjectRequests, one: Missing, __: RequestTime) -> Callable[[], None]:
+    async def whole(_: CopyRequests, one: Missing, __: RequestTime) -> Callable[[], None]:
         nonlocal in_flight, most
         in_flight += one.part.size_bytes
         most = max(most, in_flight)
@@ -34,8 +34,8 @@ def test_few_bytes_are_in_flight(
         in_flight -= one.part.size_bytes
         return partial(made.append, one.key)
 
-    monkeypatch.setattr(ObjectRequests, "_whole", whole)
-    requests = ObjectRequests(Stores({}), Copies(tmp_path, 1), 16)
+    monkeypatch.setattr(CopyRequests, "_whole", whole)
+    requests = CopyRequests(Stores({}), Copies(tmp_path, 1), 16)
     asyncio.run(method(requests, wanted, RequestTime()))
     assert most <= max(size_bytes, 128 << 20)
     assert sorted(made) == [one.key for one in wanted]
@@ -53,7 +53,7 @@ def test_requests_that_are_cancelled_count_with_all_of_their_bytes(
         await asyncio.Event().wait()
 
     async def test() -> None:
-        requests = ObjectRequests(Stores({"local": Settings()}), Copies(tmp_path, 1), 16)
+        requests = CopyRequests(Stores({"local": Settings()}), Copies(tmp_path, 1), 16)
         copying = asyncio.ensure_future(requests.copy(missing(5, 6, 7), spent))
         while len(begun) < 3:  # noqa: ASYNC110  # one step of the loop
             await asyncio.sleep(0)
@@ -78,8 +78,8 @@ def test_a_store_that_fails_ends_copies_that_have_not_begun(monkeypatch: pytest.
             await asyncio.sleep(0)
         return partial(made.append, one.key)
 
-    monkeypatch.setattr(ObjectRequests, "_whole", whole)
-    requests = ObjectRequests(Stores({}), Copies(tmp_path, 1), 3)
+    monkeypatch.setattr(CopyRequests, "_whole", whole)
+    requests = CopyRequests(Stores({}), Copies(tmp_path, 1), 3)
     with pytest.raises(StoreUnavailableError, match="it is down"):
         asyncio.run(requests.copy(wanted, RequestTime()))
     assert begun == [one.key for one in wanted[:3]]

@@ -12,7 +12,7 @@ import pytest
 
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import Failure
-from dagfusion_query.engine.object_requests import Missing
+from dagfusion_query.engine.copy_requests import Missing
 from dagfusion_query.errors import QueryCancelledError
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import (

@@ -250,9 +250,9 @@ class PhysicalPlanNode:
 
 
 class CoalescePartitionsExecNode:
-    """One partition of several."""
+    """One partition of several, of which a limit may take the first rows."""
 
-    INPUT = 1
+    INPUT, FETCH = 1, 2
 
 
 class FilterExecNode:

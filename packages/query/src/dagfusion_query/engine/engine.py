@@ -14,6 +14,7 @@ from datafusion import DataFrame, ExecutionPlan, LogicalPlan
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.engine.copy_requests import RequestTime
 from dagfusion_query.engine.datafusion_errors import (
     is_datafusion_error,
     is_full_disk,
@@ -22,7 +23,7 @@ from dagfusion_query.engine.datafusion_errors import (
     no_room_to_plan,
     planning_error,
 )
-from dagfusion_query.engine.object_requests import ObjectRequests, RequestTime, copy_policy
+from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
 from dagfusion_query.engine.parse import expanded, is_node, key_of, named_views, parsed, result_schema
 from dagfusion_query.engine.plan_execution import (
     Batches,
@@ -305,7 +306,8 @@ class Engine:
         optimized = frame.optimized_logical_plan()
         # A copy's path, or a large object's, would be shown as the file's name.
         names_files = FILE_NAME in text.lower()
-        choice = _Choice(None, frozenset(bound.tables)) if names_files else _Choice(self._policy, self._avoided_now())
+        policy = None if names_files or self._policy is None else self._policy.of_statement()
+        choice = _Choice(policy, frozenset(bound.tables) if names_files else self._avoided_now())
         try:
             work = self._work(optimized, bound, choice)
         except NotSpliceable as error:

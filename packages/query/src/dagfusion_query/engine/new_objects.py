@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.uri import S3
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.engine.object_requests import Missing
+from dagfusion_query.engine.copy_requests import Missing
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import copy_key
 from dagfusion_query.scan.copied_objects import CopiedPart

@@ -14,8 +14,9 @@ from typing import Protocol, TypeAlias
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
+from dagfusion_query.engine.copy_requests import RequestTime
 from dagfusion_query.engine.datafusion_errors import is_decoding_error
-from dagfusion_query.engine.object_requests import ObjectRequests, RequestTime
+from dagfusion_query.engine.object_requests import ObjectRequests
 from dagfusion_query.engine.plan_metrics import file_openings, opened_files, read_bytes, repeated_openings, waited_s
 from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
@@ -331,7 +332,7 @@ async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext
             pinned = objects.pinned(spliced.copied, planners, partial(_start, spliced, context))
             missing, started = await pins.enter_async_context(pinned)
             if missing:
-                await objects.fetch(missing, execution_context.spent)
+                await objects.copying.fetch(missing, execution_context.spent)
             execution_context.spent.used(spliced.copied, missing)
         except (OSError, NoBlocksError) as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)

@@ -5,9 +5,9 @@ objects are read from such copies, which is also the fastest: one request for ea
 the next time.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,6 +24,8 @@ from dagfusion_query.scan.table_scan import MANY, Scan
 COPIED_BYTES = 16 << 20  # the largest object that is copied whole to save requests; a larger one is copied by block
 TAIL_REQUESTS = 2  # for the footer of an object that is copied by block: its answers are compared
 NO_FILES = pa.array([], pa.int64())
+
+_CopiesOfTables: TypeAlias = WeakKeyDictionary[Table, tuple[list[str], pa.ChunkedArray]]  # with the keys
 
 
 class CopiedPart(NamedTuple):
@@ -125,14 +127,29 @@ class CopyPolicy:
         path: Gives the path of the copy with a key.
         key: Gives the key of a copy, from the environment, URI and etag of its object, and a large object's range.
         object_bytes: The largest object that is always copied. A large object may have more, see `copied_large`.
-        scan_bytes: The most bytes that one scan may copy of small objects, and of large ones; each scan of a plan may.
+        statement_bytes: The most bytes that one statement may copy of small objects, and of large ones. What several of
+            its scans read counts once.
+        tables: The encoded copies of whole tables, made once for each generation; None for a new policy.
     """
 
-    def __init__(self, path: Callable[[str], str], key: Callable[..., str], object_bytes: int, scan_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Callable[[str], str],
+        key: Callable[..., str],
+        object_bytes: int,
+        statement_bytes: int,
+        tables: _CopiesOfTables | None = None,
+    ) -> None:
         self._path, self._key = path, key
-        self._object_bytes, self._scan_bytes = object_bytes, scan_bytes
-        # Of whole tables, made once for each generation.
-        self._tables: WeakKeyDictionary[Table, tuple[list[str], pa.ChunkedArray]] = WeakKeyDictionary()
+        self._object_bytes, self._statement_bytes = object_bytes, statement_bytes
+        # What scans of the statement copy so far.
+        self._small: list[tuple[Scan, int]] = []
+        self._large: dict[str, int] = {}
+        self._tables: _CopiesOfTables = WeakKeyDictionary() if tables is None else tables
+
+    def of_statement(self) -> "CopyPolicy":
+        """Return the policy for the scans of one more statement."""
+        return CopyPolicy(self._path, self._key, self._object_bytes, self._statement_bytes, self._tables)
 
     def divided(self, scan: Scan) -> tuple[Scan, Scan]:
         """Return the scans of the files that are read from copies, and of those that are read in place.
@@ -141,12 +158,10 @@ class CopyPolicy:
         """
         kept = scan.kept.select(["uri", "size_bytes", "etag"])
         is_small = pc.less_equal(kept["size_bytes"], self._object_bytes)
-        numbers = np.arange(scan.count) if scan.files is None else np.asarray(scan.files)
+        numbers = _numbers(scan)
         is_copied = np.asarray(pc.and_(is_small, self._can_copy(kept)))
-        if is_copied.all() and scan.bytes <= self._scan_bytes:
-            return scan, replace(scan, files=NO_FILES)
-        copied = replace(scan, files=pa.array(numbers[is_copied], pa.int64()))
-        if not is_copied.any() or copied.bytes > self._scan_bytes:
+        copied = scan if is_copied.all() else replace(scan, files=pa.array(numbers[is_copied], pa.int64()))
+        if not is_copied.any() or not self._takes_small(copied):
             return replace(scan, files=NO_FILES), scan
         return copied, replace(scan, files=pa.array(numbers[~is_copied], pa.int64()))
 
@@ -187,15 +202,37 @@ class CopyPolicy:
         saved_bytes = (read.requests - tails) * min(self._object_bytes, REQUEST_BYTES)
         is_cheaper = pc.sum(fetched).as_py() <= saved_bytes
         most = (fetched, whole_bytes) if is_cheaper else (files["size_bytes"], self._object_bytes)
-        if not self._takes_all(files, *most):
+        if not self._can_copy_all(files, *most):
             return None
         versions = [(read.table.environment, row["uri"], row["etag"] or "") for row in files.to_pylist()]
         key_of = {part: self._key(*versions[part.file], f"{part.start}-{part.end}") for part in parts}
+        if not self._takes_large({key: part.size_bytes for part, key in key_of.items()}):
+            return None
         paths = (self._path(key_of[part]).lstrip("/") for part in part_of)
         entries = pa.chunked_array([with_paths(read.entries, paths)])
         return CopiedScan(Scan(read.table, None, [], is_large=True), [*key_of.values()], entries, parts, read)
 
-    def _takes_all(self, files: pa.Table, fetched: pa.ChunkedArray, largest: int) -> bool:
+    def _takes_small(self, scan: Scan) -> bool:
+        """Return True if the statement may copy the files of one more scan, and count them."""
+        others = [_numbers(other) for other, _ in self._small if other.table is scan.table]
+        new_bytes = scan.bytes
+        if others:
+            is_new = ~np.isin(_numbers(scan), np.concatenate(others))
+            new_bytes = int(scan.sizes.to_numpy()[is_new].sum())
+        if sum(size_bytes for _, size_bytes in self._small) + new_bytes > self._statement_bytes:
+            return False
+        self._small.append((scan, new_bytes))
+        return True
+
+    def _takes_large(self, sizes: Mapping[str, int]) -> bool:
+        """Return True if the statement may make these copies of large objects, and count them."""
+        every = {**self._large, **sizes}
+        if sum(every.values()) > self._statement_bytes:
+            return False
+        self._large = every
+        return True
+
+    def _can_copy_all(self, files: pa.Table, fetched: pa.ChunkedArray, largest: int) -> bool:
         """Return True if large objects can be copied.
 
         Args:
@@ -203,11 +240,7 @@ class CopyPolicy:
             fetched: Bytes that are fetched of each, or of each block.
             largest: The most that are fetched at once.
         """
-        return bool(
-            pc.all(self._can_copy(files)).as_py()
-            and pc.max(fetched).as_py() <= largest
-            and pc.sum(fetched).as_py() <= self._scan_bytes
-        )
+        return bool(pc.all(self._can_copy(files)).as_py() and pc.max(fetched).as_py() <= largest)
 
     def _can_copy(self, files: pa.Table) -> pa.ChunkedArray:
         """Return for each object whether it has an etag and is in an S3 store."""
@@ -219,3 +252,8 @@ class CopyPolicy:
         keys = [self._key(table.environment, uri, etag or "") for uri, etag in versions]
         paths = (self._path(key).lstrip("/") for key in keys)
         return keys, pa.chunked_array([with_paths(entries.to_pylist(), paths)])
+
+
+def _numbers(scan: Scan) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the files of a scan, as rows of `Table.files`."""
+    return np.arange(scan.count) if scan.files is None else np.asarray(scan.files)

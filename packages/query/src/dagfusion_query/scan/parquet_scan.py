@@ -257,8 +257,9 @@ class ParquetScan:
         union = message(PhysicalPlanNode.UNION, b"".join(message(UnionExecNode.INPUTS, node) for node in nodes))
         if self.planned > 1:
             return union
-        # The operators above were planned for one partition.
-        return message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, union))
+        # The operators above were planned for one partition. No limit may be among them: the scan was to keep to it.
+        most = b"" if self.limit is None else uint(CoalescePartitionsExecNode.FETCH, self.limit)
+        return message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, union) + most)
 
 
 def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan], bytes]) -> bytes:

@@ -309,8 +309,6 @@ def _put_files(
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scan_table.layout.partition_schema.names))
         parts = list(_parts(scan, scan_table, store, None if skips else policy))
-        if node.limit is not None and len(parts) > 1:  # each would give as many rows
-            parts = list(_parts(scan, scan_table, store, None))
         return node.over_all(scan, parts, breadth)
 
     encoded = rewrite_scan(physical, slot.witness, put)

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dagfusion_query.documents.query_documents import Failure
+from dagfusion_query.engine.copy_requests import Missing, RequestTime
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.engine.runtime import Job
 from dagfusion_query.errors import QueryCancelledError, QueryError

@@ -20,10 +20,10 @@ from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, readable
 from dagfusion_query.catalog.past_tables import PastSnapshots, as_past
 from dagfusion_query.documents.query_documents import ScanStats
+from dagfusion_query.engine.copy_requests import Missing, RequestTime
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.new_objects import new_objects
-from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.engine.runtime import Job
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
@@ -204,7 +204,7 @@ class WorkerEngine(Engine):
 
     def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> Job[list[QueryError]]:
         """Start to make copies; the result is the errors of objects that cannot be copied."""
-        return Job(self._loop, self._objects.copy(missing, spent))
+        return Job(self._loop, self._objects.copying.copy(missing, spent))
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""
