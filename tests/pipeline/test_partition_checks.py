@@ -1,7 +1,6 @@
 """Checks from what materializations recorded, over real runs."""
 
 import datetime as dt
-import gc
 import inspect
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -10,7 +9,6 @@ from typing import Any, cast
 import dagster as dg
 import polars as pl
 import pytest
-import sqlalchemy
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, asset_checks, check_results, partition_checks
 from dagfusion_pipeline import checked_partitions as module
@@ -106,36 +104,6 @@ def checked(instance: dg.DagsterInstance, key: dg.AssetKey, definition: dg.Parti
     return module.checked_partitions(cast("Any", context), key, definition)
 
 
-@pytest.mark.parametrize("count", [1, 8])
-def test_the_event_log_is_asked_as_often_for_one_partition_as_for_many(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    """With `NoStore` above, no object is requested either; so 18,250 partitions take as many queries by the 1,000."""
-    key, partitions = dg.AssetKey("orgs"), [str(partition) for partition in MULTI.get_partition_keys()]
-    for partition in partitions[:count]:
-        report(instance, key, partition)
-    asked = list[str]()
-
-    def ask(*given: object) -> None:
-        asked.append(str(given[2]))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("Dagster's objects of keys take longer than all else")
-
-    monkeypatch.setattr(dg.MultiPartitionsDefinition, "get_partition_keys", refuse)
-    monkeypatch.setattr(dg.MultiPartitionsDefinition, "get_partition_key_from_str", refuse)
-    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", ask)
-    try:
-        found = checked(instance, key, MULTI)
-        assert found.window_end is not None
-        assert found.window_end("2024-01-02|CA") == dt.datetime(2024, 1, 3, tzinfo=dt.UTC)
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", ask)
-    assert found.keys == partitions
-    assert [*found.events] == partitions[:count]
-    assert len([text for text in asked if "event_logs" in text]) == 2
-
-
 @pytest.mark.parametrize("names", [("date", "state"), ("kind", "date"), ("state", "kind"), ("team", "date")])
 def test_keys_are_those_of_dagster_in_its_order(instance: dg.DagsterInstance, names: tuple[str, str]) -> None:
     teams, states = dg.DynamicPartitionsDefinition(name="teams"), dg.StaticPartitionsDefinition(["NY", "CA"])
@@ -144,23 +112,6 @@ def test_keys_are_those_of_dagster_in_its_order(instance: dg.DagsterInstance, na
     definition = dg.MultiPartitionsDefinition({name: kinds[name] for name in names})
     expected = definition.get_partition_keys(dynamic_partitions_store=instance)
     assert module.partition_keys(definition, instance) == [str(key) for key in expected]
-
-
-@pytest.mark.usefixtures("heavy")
-def test_no_cycles_are_sought_while_records_are_compared(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    during = list[bool]()
-
-    def judge(*given: Any) -> dg.AssetCheckResult:
-        during.append(gc.isenabled())
-        return check_results.judged(*given)
-
-    monkeypatch.setattr(asset_checks, "judged", judge)
-    asset = orgs_asset(KEYS)
-    run([asset], partition_checks(asset, complete=True), instance)
-    assert during == [False]
-    assert gc.isenabled()
 
 
 @pytest.mark.usefixtures("heavy")
