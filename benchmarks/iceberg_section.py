@@ -28,8 +28,8 @@ def through_iceberg(through: Times, warm: Times, findings: Mapping[str, Any]) ->
     clients = table(["client", *(name.replace("_", " ") for name in names)], body)
     setups = "\n".join(f"- **{client.name}**: {client.setup}" for client in CLIENTS if client.name in through)
     text = (
-        "Clients of the service's Iceberg catalog, warm, beside what the same client takes when it lists the folder."
-        " Either way a client sees new partitions."
+        "Clients of the service's Iceberg catalog, warm, beside an engine that lists the folder: the same client, or,"
+        " of PyIceberg, the library that it reads with. Either way new partitions are seen."
     )
     return "\n\n".join(part for part in (text, clients, setups, _load_table(findings), _writers(findings)) if part)
 

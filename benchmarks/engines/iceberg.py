@@ -1,4 +1,4 @@
-"""The clients of the service's Iceberg catalog, each beside the engine of the same client that lists the folder."""
+"""The clients of the service's Iceberg catalog, each beside an engine that lists the folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Client:
     Attributes:
         name: What the report calls it.
         setup: How it is set up, in a line.
-        lister: The engine of the same client that lists the folder. It sees new partitions, too.
+        lister: The same client, or the library that it reads with, listing the folder. It sees new partitions, too.
         open: Starts a session, given the place and the URL of the catalog.
         queries: Those that it is timed with.
     """

@@ -1,6 +1,7 @@
 """Tables that other writers wrote, and partition values that other engines reserve, are the same to all clients."""
 
 import time
+from contextlib import suppress
 
 import dagster as dg
 import obstore
@@ -31,23 +32,21 @@ def test_objects_that_discovery_learnt(lake: Lake, name: str) -> None:
         obstore.put(lake.store, object_key, sink.getvalue().to_pybytes())
         metadata = {"uri": f"s3://lake/{object_key}"}
         lake.instance.report_runless_asset_event(dg.AssetMaterialization(name, partition=state, metadata=metadata))
-    await_table(lake, f"uat_default.{name}")
+    await_files(lake, f"uat_default.{name}", len(objects))
     rows = same(lake, f"uat_default.{name}", ["partition_key", "n", "more"])
     assert rows == [("CA", 1, None), ("CA", 2, None), ("a b", 3, "x")]
 
 
-def await_table(lake: Lake, table: str) -> None:
-    """Wait until its objects are discovered."""
+def await_files(lake: Lake, table: str, count: int) -> None:
+    """Wait until so many objects of a table are discovered; the table is there from the first on."""
     end = time.monotonic() + PATIENCE_S
-    while True:
+    found = 0
+    while found < count:
+        assert time.monotonic() < end, f"{found} of {count} objects are discovered"
         lake.environments.refresh(PATIENCE_S)
-        try:
-            lake.pyiceberg().load_table(table)
-        except NoSuchTableError:
-            assert time.monotonic() < end, "the objects are not discovered"
-            time.sleep(0.1)
-        else:
-            return
+        with suppress(NoSuchTableError):
+            found = len([*lake.pyiceberg().load_table(table).scan().plan_files()])
+        time.sleep(0.1 * (found < count))
 
 
 def test_the_name_of_hives_null_partition(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> None:
