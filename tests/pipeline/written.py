@@ -1,7 +1,7 @@
 """What runs of the tests' assets wrote: their events, and whether those tell the truth."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,7 +15,34 @@ from dagfusion_pipeline.store import ObjectStore
 DAILY = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 STATES = dg.StaticPartitionsDefinition(["CA", "NY", "TX"])
 MULTI = dg.MultiPartitionsDefinition({"date": DAILY, "state": STATES})
+# Partition keys that object keys, URIs and SQL write each in a way of its own.
+HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 JAN = [dt.date(2024, 1, day) for day in range(1, 32)]
+
+
+class Places:
+    """A table that is partitioned by place, and what its next run writes.
+
+    Attributes:
+        asset: The asset.
+        frame: The rows of the next run.
+    """
+
+    def __init__(self, name: str, places: Sequence[str] = HOSTILE, column: str = "place") -> None:
+        self.column, self.frame = column, pl.DataFrame()
+
+        @dg.asset(
+            name=name, partitions_def=dg.StaticPartitionsDefinition([*places]), metadata={"partition_expr": column}
+        )
+        def made() -> pl.DataFrame:
+            return self.frame
+
+        self.asset = made
+
+    def of(self, places: Sequence[str], **columns: Any) -> dg.AssetsDefinition:
+        """Return the asset, whose next run writes a row of each place, with these columns."""
+        self.frame = pl.DataFrame({self.column: places}).with_columns(**columns)
+        return self.asset
 
 
 def key_range(first: str, last: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Events of one table as they come from the log, and what can be seen of the snapshots that they make."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -36,6 +37,37 @@ def column(name: str, kind: Any) -> dict[str, Any]:
 
 def schema(*columns: dict[str, Any]) -> dict[str, Any]:
     return {"fingerprint": "-".join(str(c) for c in columns), "fields": list(columns)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object of a table of tests.
+
+    Attributes:
+        values: Of the partition columns, as JSON has them.
+        columns: Name to type.
+        stats: As the record has them.
+    """
+
+    values: Sequence[Any]
+    columns: Mapping[str, Any]
+    stats: Mapping[str, Any]
+    rows: int = 3
+
+    def record(self, kinds: Mapping[str, str], uri: str, size_bytes: int = 1000) -> dict[str, Any]:
+        """The record of the object, whose partition columns are `kinds`."""
+        pairs = zip(kinds.items(), self.values, strict=True)
+        return {
+            "version": 1,
+            "uri": uri,
+            "size_bytes": size_bytes,
+            "etag": None,
+            "modified": "2024-01-15T12:00:00.123456Z",
+            "rows": self.rows,
+            "partition": [{"name": name, "type": kind, "value": value} for (name, kind), value in pairs],
+            "schema": schema(*(column(name, kind) for name, kind in self.columns.items())),
+            "columns": dict(self.stats),
+        }
 
 
 def table(snapshot: Snapshot) -> Table:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import obstore
@@ -14,7 +14,8 @@ from dagfusion_contract.record import FOREIGN, Layout
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
 from dagfusion_query.delta.delta_log import DeltaLog, LogState, next_commit
-from tests.query.catalog.folding import EMPTY, ORGS, column, schema, table, written
+from tests.query.catalog import folding
+from tests.query.catalog.folding import EMPTY, ORGS, table, written
 
 LOCATION = "s3://bucket/lake/Silver/TaxID/orgs/"
 LOG_FOLDER = "lake/Silver/TaxID/orgs/_delta_log"
@@ -22,22 +23,23 @@ AT_MS = 1_700_000_000_000
 
 
 @dataclass(frozen=True)
-class Part:
-    """One object, and the event that names it.
+class Part(folding.Part):
+    """One object of a table.
 
     Attributes:
-        values: Of the partition columns, as JSON has them.
-        columns: Name to type.
-        stats: As the record has them.
+        event: That names it.
+        run: In the object's name.
         uri: That of the IO manager for HIVE tables, if it is None.
     """
 
-    event: int
-    values: Sequence[Any] = ("CA",)
-    columns: Mapping[str, Any] = field(default_factory=lambda: {"n": "int32"})
-    stats: Mapping[str, Any] = field(default_factory=dict)
+    event: int = 1
     run: str | None = None
     uri: str | None = None
+
+
+def part_of(event: int, values: Sequence[Any] = ("CA",), **others: Any) -> Part:
+    """The object that an event names, of one integer column and no statistics."""
+    return Part(values, **{"columns": {"n": "int32"}, "stats": {}, **others}, event=event)
 
 
 def catalog(
@@ -81,19 +83,8 @@ def actions_of(content: bytes) -> Mapping[str, list[Any]]:
 
 
 def _record(part: Part, kinds: Mapping[str, str], key: tuple[str, ...]) -> dict[str, Any]:
-    pairs = list(zip(kinds.items(), part.values, strict=True))
-    path = hive_key("lake", key, [(name, str(value or "")) for (name, _), value in pairs], part.run)
-    return {
-        "version": 1,
-        "uri": part.uri or f"s3://bucket/{path}",
-        "size_bytes": 1000,
-        "etag": None,
-        "modified": "2024-01-15T12:00:00.123456Z",
-        "rows": 3,
-        "partition": [{"name": name, "type": kind, "value": value} for (name, kind), value in pairs],
-        "schema": schema(*(column(name, kind) for name, kind in part.columns.items())),
-        "columns": dict(part.stats),
-    }
+    pairs = [(name, str(value or "")) for name, value in zip(kinds, part.values, strict=True)]
+    return part.record(kinds, part.uri or f"s3://bucket/{hive_key('lake', key, pairs, part.run)}")
 
 
 class Lake:
@@ -111,7 +102,7 @@ class Lake:
         return self.current()
 
     def current(self) -> Snapshot:
-        return catalog([Part(number, (str(number),)) for number in range(1, self.events + 1)], {"state": "string"})
+        return catalog([part_of(number, (str(number),)) for number in range(1, self.events + 1)], {"state": "string"})
 
     def commits(self) -> list[bytes]:
         found = sorted(meta["path"] for page in obstore.list(self.store, LOG_FOLDER) for meta in page)

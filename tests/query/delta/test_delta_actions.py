@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dagfusion_query.delta.delta_location import default_location, delta_path, has_hive_paths
 from dagfusion_query.delta.delta_log import LogState
 from dagfusion_query.errors import CatalogError, SettingsError, UnsupportedTypeError
-from tests.query.delta.delta_tables import LOCATION, Part, exported, read
+from tests.query.delta.delta_tables import LOCATION, Part, exported, part_of, read
 from tests.tiers import examples
 
 STATE = {"state": "string"}
@@ -42,7 +42,7 @@ def types_of(*parts: Part, kinds: Mapping[str, str] = STATE) -> dict[str, Any]:
     ],
 )
 def test_a_path_is_that_of_the_object_escaped_once_more(value: str | None, path: str) -> None:
-    add = only_add(Part(1, (value,)))
+    add = only_add(part_of(1, (value,)))
 
     assert add["path"] == f"{path}/data.parquet"
     assert add["partitionValues"] == {"state": value}
@@ -61,7 +61,7 @@ def test_every_object_has_its_own_path(key: str, inside: bool) -> None:  # noqa:
 
 
 def test_an_add_has_the_facts_of_the_object() -> None:
-    assert only_add(Part(7)) == {
+    assert only_add(part_of(7)) == {
         "path": "state=CA/data.parquet",
         "partitionValues": {"state": "CA"},
         "size": 1000,
@@ -89,14 +89,14 @@ def test_an_add_has_the_facts_of_the_object() -> None:
     ],
 )
 def test_partition_values_are_text(kind: str, value: Any, text: str | None) -> None:
-    part = Part(1, (value,), uri=f"{LOCATION}part=x/data.parquet")
+    part = part_of(1, (value,), uri=f"{LOCATION}part=x/data.parquet")
 
     assert only_add(part, {"part": kind})["partitionValues"] == {"part": text}
 
 
 def test_the_empty_text_is_no_partition_value_of_delta() -> None:
     with pytest.raises(UnsupportedTypeError, match=r"column 'state': .* which Delta takes for NULL"):
-        only_add(Part(1, ("",)))
+        only_add(part_of(1, ("",)))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_empty_text_is_no_partition_value_of_delta() -> None:
     ],
 )
 def test_statistics_are_exact(kind: str, least: Any, most: Any, texts: tuple[str, str] | None) -> None:
-    stats = only_add(Part(1, columns={"n": kind}, stats={"n": {"min": least, "max": most, "nulls": 1}}))["stats"]
+    stats = only_add(part_of(1, columns={"n": kind}, stats={"n": {"min": least, "max": most, "nulls": 1}}))["stats"]
     is_number = kind.startswith("decimal")
     low, high = texts or ((least, most) if is_number else (f'"{least}"', f'"{most}"'))
 
@@ -122,8 +122,8 @@ def test_statistics_are_exact(kind: str, least: Any, most: Any, texts: tuple[str
 
 def test_statistics_that_are_not_known_or_not_of_delta_are_left_out() -> None:
     columns = {"flag": "bool", "text": "string", "raw": "binary", "more": "int32"}
-    first = Part(1, columns=columns, stats={"flag": {"min": False, "max": True, "nulls": 0}, "text": {"nulls": 2}})
-    second = Part(2, ("NY",), columns={"text": "string"})
+    first = part_of(1, columns=columns, stats={"flag": {"min": False, "max": True, "nulls": 0}, "text": {"nulls": 2}})
+    second = part_of(2, ("NY",), columns={"text": "string"})
     adds = exported(LogState(LOCATION), [first, second], STATE)["add"]
 
     assert orjson.loads(adds[0]["stats"]) == {"numRecords": 3, "nullCount": {"flag": 0, "text": 2}}
@@ -133,7 +133,7 @@ def test_statistics_that_are_not_known_or_not_of_delta_are_left_out() -> None:
 def test_statistics_are_of_the_first_columns() -> None:
     columns = {f"c{number:02}": "int64" for number in range(40)}
     stats = {name: {"min": 1, "max": 2, "nulls": 0} for name in columns}
-    counted = orjson.loads(only_add(Part(1, columns=columns, stats=stats))["stats"])
+    counted = orjson.loads(only_add(part_of(1, columns=columns, stats=stats))["stats"])
 
     assert [*counted["nullCount"]] == [*counted["minValues"]] == [*columns][:32]
 
@@ -159,7 +159,7 @@ def test_types() -> None:
         **{f"c {kind}": kind for kind in kinds},
         "l": {"list": {"name": "item", "type": nested, "nullable": True}},
     }
-    found = types_of(Part(1, columns=columns))
+    found = types_of(part_of(1, columns=columns))
     inner = {"name": "x", "type": "short", "nullable": True, "metadata": {}}
 
     assert {name.removeprefix("c "): kind for name, kind in found.items() if name.startswith("c ")} == kinds
@@ -177,7 +177,7 @@ def test_types() -> None:
 )
 def test_a_type_that_delta_does_not_have_is_an_error_with_the_column(kind: Any) -> None:
     with pytest.raises(UnsupportedTypeError, match=r"column 'odd': its type is .*, which Delta does not have: cast it"):
-        types_of(Part(1, columns={"n": "int64", "odd": kind}))
+        types_of(part_of(1, columns={"n": "int64", "odd": kind}))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_type_that_delta_does_not_have_is_an_error_with_the_column(kind: Any) 
     ],
 )
 def test_a_column_that_got_wider_has_the_wider_type(before: str, after: str, kind: str) -> None:
-    assert types_of(Part(1, columns={"n": before}), Part(2, ("NY",), columns={"n": after}))["n"] == kind
+    assert types_of(part_of(1, columns={"n": before}), part_of(2, ("NY",), columns={"n": after}))["n"] == kind
 
 
 @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ def test_a_column_that_got_wider_has_the_wider_type(before: str, after: str, kin
 )
 def test_a_column_that_readers_do_not_convert_is_an_error(before: str, after: str) -> None:
     with pytest.raises(UnsupportedTypeError, match=r"column 'n': it is .* in some files, which readers do not convert"):
-        types_of(Part(1, columns={"n": before}), Part(2, ("NY",), columns={"n": after}))
+        types_of(part_of(1, columns={"n": before}), part_of(2, ("NY",), columns={"n": after}))
 
 
 def test_columns_that_differ_in_case_are_an_error() -> None:
     with pytest.raises(UnsupportedTypeError, match="it has 2 columns 'state'"):
-        types_of(Part(1, columns={"State": "int64"}))
+        types_of(part_of(1, columns={"State": "int64"}))
 
 
 def test_fields_that_differ_in_case_are_an_error() -> None:
@@ -212,14 +212,14 @@ def test_fields_that_differ_in_case_are_an_error() -> None:
     kind = {"list": {"name": "item", "type": {"struct": fields}, "nullable": True}}
 
     with pytest.raises(UnsupportedTypeError, match="column 'odd': it has 2 fields 'x', because names in Delta"):
-        types_of(Part(1, columns={"odd": kind}))
+        types_of(part_of(1, columns={"odd": kind}))
 
 
 def test_an_object_of_two_partitions_is_an_error() -> None:
     uri = f"{LOCATION}data.parquet"
 
     with pytest.raises(CatalogError, match=r"two of its partitions name data\.parquet"):
-        exported(LogState(LOCATION), [Part(1, uri=uri), Part(2, ("NY",), uri=uri)], STATE)
+        exported(LogState(LOCATION), [part_of(1, uri=uri), part_of(2, ("NY",), uri=uri)], STATE)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_an_object_of_two_partitions_is_an_error() -> None:
 )
 def test_the_folder_of_a_table_is_that_of_its_asset(paths: list[str], kinds: Mapping[str, str]) -> None:
     parts = [
-        Part(number, tuple(number for _ in kinds), uri=f"{LOCATION}{path}") for number, path in enumerate(paths, 1)
+        part_of(number, tuple(number for _ in kinds), uri=f"{LOCATION}{path}") for number, path in enumerate(paths, 1)
     ]
     found, _ = read(parts, dict.fromkeys(kinds, "int64"))
 
@@ -244,7 +244,7 @@ def test_the_folder_of_a_table_is_that_of_its_asset(paths: list[str], kinds: Map
 
 @pytest.mark.parametrize("name", ["orgs.parquet", f"orgs-{RUN}.parquet"])
 def test_the_folder_of_a_table_of_one_object_is_beside_it(name: str) -> None:
-    part = Part(1, (), uri=f"{LOCATION.removesuffix('orgs/')}{name}")
+    part = part_of(1, (), uri=f"{LOCATION.removesuffix('orgs/')}{name}")
     found, _ = read([part], {})
 
     assert default_location(found) == LOCATION
@@ -253,14 +253,14 @@ def test_the_folder_of_a_table_of_one_object_is_beside_it(name: str) -> None:
 
 @pytest.mark.parametrize("key", [("orgs",), ("lake", "orgs"), ("a.b", "or gs")])
 def test_the_folder_of_a_table_is_found_by_any_asset_key(key: tuple[str, ...]) -> None:
-    found, _ = read([Part(1)], STATE, key=key)
+    found, _ = read([part_of(1)], STATE, key=key)
 
     assert found.files["uri"][0].as_py() == f"{default_location(found)}state=CA/data.parquet"
 
 
 @pytest.mark.parametrize("key", [("or=gs",), ("a%b", "orgs")])
 def test_a_folder_that_readers_take_in_different_ways_needs_a_location(key: tuple[str, ...]) -> None:
-    found, _ = read([Part(1)], STATE, key=key)
+    found, _ = read([part_of(1)], STATE, key=key)
 
     with pytest.raises(SettingsError, match=r"has one of the characters .*: give --location"):
         default_location(found)
@@ -271,7 +271,7 @@ def test_a_folder_that_readers_take_in_different_ways_needs_a_location(key: tupl
     [["s3://elsewhere/part.parquet"], [f"{LOCATION}state=CA/data.parquet", "s3://b/Silver/TaxID/orgs/x=1/a.parquet"]],
 )
 def test_objects_elsewhere_need_a_location(uris: list[str]) -> None:
-    found, _ = read([Part(number, (str(number),), uri=uri) for number, uri in enumerate(uris, 1)], STATE)
+    found, _ = read([part_of(number, (str(number),), uri=uri) for number, uri in enumerate(uris, 1)], STATE)
 
     with pytest.raises(SettingsError, match="give --location"):
         default_location(found)

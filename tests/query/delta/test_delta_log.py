@@ -16,7 +16,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.delta.delta_log import ATTEMPTS, LogState, export_to, next_commit
 from dagfusion_query.errors import StoreUnavailableError
 from tests.query.catalog.folding import NAME
-from tests.query.delta.delta_tables import AT_MS, LOCATION, LOG_FOLDER, Lake, Part, actions_of, exported, read
+from tests.query.delta.delta_tables import AT_MS, LOCATION, LOG_FOLDER, Lake, actions_of, exported, part_of, read
 from tests.tiers import examples
 
 STATE = {"state": "string"}
@@ -33,7 +33,7 @@ def state() -> LogState:
 
 
 def test_the_first_commit_has_the_whole_table(state: LogState) -> None:
-    made = exported(state, [Part(1), Part(2, ("NY",))], STATE)
+    made = exported(state, [part_of(1), part_of(2, ("NY",))], STATE)
 
     assert [*made] == ["commitInfo", "protocol", "metaData", "add"]
     assert made["commitInfo"] == [
@@ -53,7 +53,7 @@ def test_the_first_commit_has_the_whole_table(state: LogState) -> None:
 
 
 def test_nothing_changed_is_no_commit(state: LogState) -> None:
-    parts = [Part(1), Part(2, ("NY",))]
+    parts = [part_of(1), part_of(2, ("NY",))]
     exported(state, parts, STATE)
 
     assert exported(state, parts[::-1], STATE) == {}
@@ -61,16 +61,16 @@ def test_nothing_changed_is_no_commit(state: LogState) -> None:
 
 
 def test_an_object_of_a_stable_name_is_added_again(state: LogState) -> None:
-    exported(state, [Part(1), Part(2, ("NY",))], STATE)
-    made = exported(state, [Part(1), Part(3, ("NY",))], STATE)
+    exported(state, [part_of(1), part_of(2, ("NY",))], STATE)
+    made = exported(state, [part_of(1), part_of(3, ("NY",))], STATE)
 
     assert [*made] == ["commitInfo", "add"], "a commit must not remove and add one path"
     assert paths(made["add"]) == ["state=NY/data.parquet"]
 
 
 def test_an_object_of_a_new_name_replaces_another(state: LogState) -> None:
-    exported(state, [Part(1, run=RUNS[0]), Part(2, ("NY",), run=RUNS[0])], STATE)
-    made = exported(state, [Part(1, run=RUNS[0]), Part(3, ("NY",), run=RUNS[1])], STATE)
+    exported(state, [part_of(1, run=RUNS[0]), part_of(2, ("NY",), run=RUNS[0])], STATE)
+    made = exported(state, [part_of(1, run=RUNS[0]), part_of(3, ("NY",), run=RUNS[1])], STATE)
 
     assert [*made] == ["commitInfo", "remove", "add"]
     assert made["remove"] == [
@@ -80,20 +80,20 @@ def test_an_object_of_a_new_name_replaces_another(state: LogState) -> None:
 
 
 def test_wiped_partitions_are_removed(state: LogState) -> None:
-    exported(state, [Part(1), Part(2, ("NY",))], STATE)
+    exported(state, [part_of(1), part_of(2, ("NY",))], STATE)
 
-    assert paths(exported(state, [Part(1)], STATE)["remove"]) == ["state=NY/data.parquet"]
+    assert paths(exported(state, [part_of(1)], STATE)["remove"]) == ["state=NY/data.parquet"]
     wiped = next_commit(state, None, (), AT_MS)
     assert wiped is not None
     state.replay(wiped.version, wiped.content)
     assert [*actions_of(wiped.content)] == ["commitInfo", "remove"]
     assert next_commit(state, None, (), AT_MS) is None
-    assert [*exported(state, [Part(4)], STATE)] == ["commitInfo", "add"]
+    assert [*exported(state, [part_of(4)], STATE)] == ["commitInfo", "add"]
 
 
 def test_a_column_more_is_new_metadata_of_the_same_table(state: LogState) -> None:
-    (before,) = exported(state, [Part(1)], STATE)["metaData"]
-    made = exported(state, [Part(1), Part(2, ("NY",), columns={"n": "int64", "more": "string"})], STATE)
+    (before,) = exported(state, [part_of(1)], STATE)["metaData"]
+    made = exported(state, [part_of(1), part_of(2, ("NY",), columns={"n": "int64", "more": "string"})], STATE)
     (after,) = made["metaData"]
 
     assert {**after, "schemaString": ""} == {**before, "schemaString": ""}
@@ -106,8 +106,8 @@ def test_a_column_more_is_new_metadata_of_the_same_table(state: LogState) -> Non
 
 
 def test_other_partition_columns_replace_the_table(state: LogState) -> None:
-    exported(state, [Part(1)], STATE)
-    made = exported(state, [Part(2, (1,))], {"day": "int64"})
+    exported(state, [part_of(1)], STATE)
+    made = exported(state, [part_of(2, (1,))], {"day": "int64"})
 
     assert made["metaData"][0]["partitionColumns"] == ["day"]
     assert (paths(made["remove"]), paths(made["add"])) == (["state=CA/data.parquet"], ["day=1/data.parquet"])
@@ -115,12 +115,12 @@ def test_other_partition_columns_replace_the_table(state: LogState) -> None:
 
 def test_local_times_need_a_protocol_that_is_kept(state: LogState) -> None:
     local = {"at": "timestamp[us]"}
-    assert exported(state, [Part(1)], STATE)["protocol"][0]["minReaderVersion"] == 1
-    (protocol,) = exported(state, [Part(2, columns=local)], STATE)["protocol"]
+    assert exported(state, [part_of(1)], STATE)["protocol"][0]["minReaderVersion"] == 1
+    (protocol,) = exported(state, [part_of(2, columns=local)], STATE)["protocol"]
     assert (protocol["minReaderVersion"], protocol["readerFeatures"]) == (3, ["timestampNtz"])
     nested = {"list": {"name": "item", "type": "timestamp[us]", "nullable": True}}
-    assert "protocol" not in exported(state, [Part(3, columns={"l": nested})], STATE)
-    assert "protocol" not in exported(state, [Part(4)], STATE)
+    assert "protocol" not in exported(state, [part_of(3, columns={"l": nested})], STATE)
+    assert "protocol" not in exported(state, [part_of(4)], STATE)
 
 
 @settings(max_examples=examples(30))
@@ -139,7 +139,7 @@ def test_a_log_comes_to_what_was_exported_last(tables: list[dict[str | None, tup
     for table in tables:
         kinds = {kind for _, kind in table.values()}
         parts = [
-            Part(
+            part_of(
                 next(numbers),
                 (place,),
                 run=run,
@@ -287,7 +287,7 @@ def test_other_objects_of_the_folder_are_ignored(lake: Lake) -> None:
 
 
 def test_a_log_that_begins_anew_is_another_table(state: LogState) -> None:
-    parts = read([Part(1)], STATE)
+    parts = read([part_of(1)], STATE)
     first, later = (next_commit(state, *parts, AT_MS + more) for more in (0, 1))
     assert first is not None
     assert later is not None

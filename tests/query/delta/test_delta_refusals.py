@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, NAME, ORGS
-from tests.query.delta.delta_tables import AT_MS, LOCATION, Lake, Part, catalog, exported, read
+from tests.query.delta.delta_tables import AT_MS, LOCATION, Lake, Part, catalog, exported, part_of, read
 
 STATE = {"state": "string"}
 
@@ -75,7 +75,7 @@ def test_only_a_log_of_the_same_table_is_offered_for_deletion(
     may_delete: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
     state = LogState(LOCATION, table=table)
-    exported(state, [Part(1)], STATE)
+    exported(state, [part_of(1)], STATE)
 
     with pytest.raises(SettingsError) as raised:
         state.replay(version, content)
@@ -83,8 +83,8 @@ def test_only_a_log_of_the_same_table_is_offered_for_deletion(
 
 
 def test_a_log_of_another_table_is_not_continued(state: LogState) -> None:
-    exported(state, [Part(1)], STATE)
-    found, layouts = read([Part(1)], STATE, key=("Silver", "TaxID", "others"))
+    exported(state, [part_of(1)], STATE)
+    found, layouts = read([part_of(1)], STATE, key=("Silver", "TaxID", "others"))
 
     with pytest.raises(SettingsError, match=r"is that of table uat_silver_tax_id\.orgs, not of .*: .* --location$"):
         next_commit(state, found, layouts, AT_MS)
@@ -123,7 +123,7 @@ def test_the_files_of_a_wiped_table_are_removed(lake: Lake, gone: Callable[[Snap
     "other",
     [
         pytest.param(EMPTY, id="fresh"),
-        pytest.param(catalog([Part(1)], STATE, ("Silver", "TaxID", "others")), id="of other assets"),
+        pytest.param(catalog([part_of(1)], STATE, ("Silver", "TaxID", "others")), id="of other assets"),
         pytest.param(fold(EMPTY, [Wipe(("Silver", "TaxID", "others"), 9000)]), id="another asset was wiped"),
         pytest.param(fold(EMPTY, [Wipe(("Silver", "tax_id", "orgs"), 9000)]), id="another asset of the name"),
         pytest.param(fold(replace(EMPTY, environment="prod"), [Wipe(ORGS, 9000)]), id="another environment"),
@@ -144,11 +144,11 @@ def other_log(*parts: Part) -> Snapshot:
 @pytest.mark.parametrize(
     ("other", "count"),
     [
-        pytest.param(other_log(Part(1, ("9",))), 3, id="begun anew"),
-        pytest.param(other_log(Part(1, ("1",))), 2, id="restored"),
-        pytest.param(other_log(Part(9, ("9",))), 3, id="purged"),
-        pytest.param(tombstoned(other_log(Part(1, ("1",)))), 2, id="purged of all but a wipe"),
-        pytest.param(fold(other_log(Part(9, ("9",))), [Wipe(ORGS, 9000)]), 3, id="wiped before"),
+        pytest.param(other_log(part_of(1, ("9",))), 3, id="begun anew"),
+        pytest.param(other_log(part_of(1, ("1",))), 2, id="restored"),
+        pytest.param(other_log(part_of(9, ("9",))), 3, id="purged"),
+        pytest.param(tombstoned(other_log(part_of(1, ("1",)))), 2, id="purged of all but a wipe"),
+        pytest.param(fold(other_log(part_of(9, ("9",))), [Wipe(ORGS, 9000)]), 3, id="wiped before"),
     ],
 )
 def test_a_file_of_which_the_event_log_knows_nothing_newer_stays(lake: Lake, other: Snapshot, count: int) -> None:
@@ -169,7 +169,7 @@ def test_files_go_that_later_events_replaced_refused_or_wiped(lake: Lake) -> Non
         Materialization(ORGS, 7, "2", 9000, "run", refused),
         Materialization(ORGS, 1, "3", AFTER_US, "run", Tombstone("wiped")),  # of a database with other ids
     ]
-    remaining = other_log(Part(8, ("4",), run="6f9619ff-8b86-4d01-b42d-00cf4fc964f1"), Part(5, ("5",)))
+    remaining = other_log(part_of(8, ("4",), run="6f9619ff-8b86-4d01-b42d-00cf4fc964f1"), part_of(5, ("5",)))
     done = export_to(lake.log, NAME, lambda: fold(remaining, later))
 
     assert done.commit is not None
@@ -179,10 +179,10 @@ def test_files_go_that_later_events_replaced_refused_or_wiped(lake: Lake) -> Non
 
 def test_files_of_another_definition_go(lake: Lake) -> None:
     export_to(lake.log, NAME, lake.grown)
-    other = catalog([Part(2, (7,))], {"day": "int64"})
+    other = catalog([part_of(2, (7,))], {"day": "int64"})
     with pytest.raises(SettingsError, match="has 1 files that the event log does not have"):
         export_to(lake.log, NAME, lambda: other)
-    both = catalog([Part(2, (7,))], {"day": "int64"}, start=lake.current())
+    both = catalog([part_of(2, (7,))], {"day": "int64"}, start=lake.current())
     done = export_to(lake.log, NAME, lambda: both)
 
     assert done.commit is not None
@@ -190,7 +190,7 @@ def test_files_of_another_definition_go(lake: Lake) -> None:
 
 
 def found_by_discovery(*uris: str) -> Snapshot:
-    return catalog([Part(n, (str(n),), uri=uri) for n, uri in enumerate(uris, 1)], STATE, foreign=True)
+    return catalog([part_of(n, (str(n),), uri=uri) for n, uri in enumerate(uris, 1)], STATE, foreign=True)
 
 
 @pytest.mark.parametrize("file", ["part-0.parquet", "deep/er/part-0.parquet"])

@@ -13,7 +13,8 @@ from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, fitting
-from tests.query.catalog.folding import ORGS, column, schema, written
+from tests.query.catalog import folding
+from tests.query.catalog.folding import ORGS, written
 
 IO = PyArrowFileIO({})
 
@@ -67,37 +68,20 @@ def bounds_of(published: Published, file: DataFile) -> Mapping[str, tuple[Any, A
 
 
 @dataclass(frozen=True)
-class Part:
-    """One object of a table of tests.
+class Part(folding.Part):
+    """One object of a table.
 
     Attributes:
-        values: Of the partition columns, as JSON has them.
-        columns: Name to type.
-        stats: As the record has them.
+        number: Of the object; None for that of its event.
     """
 
-    values: Sequence[Any]
-    columns: Mapping[str, Any]
-    stats: Mapping[str, Any]
-    rows: int = 3
-    number: int | None = None  # of the object; else the event's
+    number: int | None = None
 
 
 def record(number: int, part: Part, kinds: Mapping[str, str]) -> dict[str, Any]:
     """The record of a part, whose partition columns are `kinds`."""
     number = number if part.number is None else part.number
-    pairs = zip(kinds.items(), part.values, strict=True)
-    return {
-        "version": 1,
-        "uri": f"s3://bucket/orgs/{number}.parquet",
-        "size_bytes": 1000 + number,
-        "etag": None,
-        "modified": "2024-01-15T12:00:00.123456Z",
-        "rows": part.rows,
-        "partition": [{"name": name, "type": kind, "value": value} for (name, kind), value in pairs],
-        "schema": schema(*(column(name, kind) for name, kind in part.columns.items())),
-        "columns": dict(part.stats),
-    }
+    return part.record(kinds, f"s3://bucket/orgs/{number}.parquet", 1000 + number)
 
 
 def folded(parts: Sequence[Part], kinds: Mapping[str, str], onto: Snapshot | None = None, first: int = 1) -> Snapshot:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -84,6 +84,16 @@ AGGREGATES = [
 ]
 
 
+def _written(lake: Any, values: Sequence[Any], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Write the object of a partition; return its rows with the partition columns."""
+    table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
+    scalars = {n: pa.scalar(v, t) for (n, t), v in zip(PARTITION.items(), values, strict=True)}
+    lake.write(("t",), table, scalars)
+    for name, scalar in scalars.items():
+        table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
+    return table
+
+
 @pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -102,12 +112,7 @@ def test_pruning_never_changes_an_answer(
     lake, plain = new_lake(), SessionContext()
     whole = []
     for values, rows in partitions.items():
-        table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
-        scalars = {n: pa.scalar(v, t) for (n, t), v in zip(PARTITION.items(), values, strict=True)}
-        lake.write(("t",), table, scalars)
-        for name, scalar in scalars.items():
-            table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
-        whole.append(table)
+        whole.append(_written(lake, values, rows))
     if seed is not None:
         for module in (large_objects, table_scan):
             monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
@@ -150,12 +155,7 @@ def test_filters_that_cut_row_groups_never_change_an_answer(
     keys = itertools.product(["CA", "NY", "a:b", ""], [dt.date(2024, 1, day) for day in (1, 2, 4)], [-1, 0, 2])
     for values in keys:
         rows = [(rng.choice([-5, 0, 3, None]), rng.choice(["x", "y", None]), rng.choice([0.0, 1.25, None]))] * 2
-        table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
-        scalars = {n: pa.scalar(v, t) for (n, t), v in zip(PARTITION.items(), values, strict=True)}
-        lake.write(("t",), table, scalars)
-        for name, scalar in scalars.items():
-            table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
-        whole.append(table)
+        whole.append(_written(lake, values, rows))
     [table] = lake.snapshot.tables.values()
     consolidate(lake, table, rng, share=rng.choice([0.9, 1.0]), group_rows=rng.choice([6, 12, 1000]))
     plain.register_record_batches("t", [pa.concat_tables(whole).combine_chunks().to_batches()])

@@ -1,10 +1,9 @@
 """`dagfusion serve` sends traces to an OTLP endpoint, from both doors, and loads OpenTelemetry only then."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import adbc_driver_flightsql.dbapi
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.http_servers import answering
 from tests.query.server.process import served
 from tests.waiting import eventually
 
@@ -48,15 +48,8 @@ def collector() -> Iterator[Collector]:
             self.send_response(200 if self.path == "/v1/traces" else 404)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
-        collector.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with answering(Endpoint) as collector.url:
         yield collector
-        server.shutdown()
-        thread.join()
 
 
 def parent_of(trace: str) -> str:

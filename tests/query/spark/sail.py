@@ -9,15 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
+
+from tests.http_servers import answering
 
 SAIL = Path(sys.executable).with_name("sail")
 PATIENCE_S = 120.0
@@ -163,7 +164,7 @@ def used_s(cluster: Worked) -> float:
 def _kubernetes(cluster: Cluster) -> Iterator[str]:
     """Run the part of a Kubernetes API that Sail calls; yield its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Pods(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             pod = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
             cluster.start_worker(pod)
@@ -180,17 +181,8 @@ def _kubernetes(cluster: Cluster) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer((_LOCALHOST, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://{_LOCALHOST}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Pods) as url:
+        yield url
 
 
 def _kubeconfig(url: str) -> Mapping[str, Any]:

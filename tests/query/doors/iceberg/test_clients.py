@@ -20,10 +20,9 @@ from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_query.doors.iceberg import storage_credentials
 from tests.doctest.documents import blocks
-from tests.pipeline.written import key_range
+from tests.pipeline.written import HOSTILE, Places, key_range
 from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of, running, write_one_row
 
-HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 BOTH = (False, True)
 L, X = pa.list_(pa.int64()), pa.struct([("x", pa.int64())])
 # Polars says that it plans with PyIceberg, and guesses no region.
@@ -40,18 +39,11 @@ def same(lake: Lake, table: str, columns: Sequence[str], **told: bool) -> list[t
 
 def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> None:
     """Hostile values, a rewrite, a column more, a wider column, a column that goes, a NULL partition, and a wipe."""
-    frames: list[pl.DataFrame] = []
-
-    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*HOSTILE]), metadata={"partition_expr": "place"})
-    def made() -> pl.DataFrame:
-        return frames[-1]
-
-    def rows(places: Sequence[str], **columns: Any) -> pl.DataFrame:
-        return pl.DataFrame({"place": places}).with_columns(**columns)
-
+    places = Places(name)
     table = f"uat_default.{name}"
-    frames.append(rows(HOSTILE, n=pl.int_range(10).cast(pl.Int32), text=pl.lit("é")))
-    run = lake.materialize(made, hive, tags=key_range(HOSTILE[0], HOSTILE[-1]))
+    numbers = pl.int_range(len(HOSTILE)).cast(pl.Int32)
+    asset = places.of(HOSTILE, n=numbers, text=pl.lit("é"))
+    run = lake.materialize(asset, hive, tags=key_range(HOSTILE[0], HOSTILE[-1]))
     column = partition_column(lake, table)
     first = same(lake, table, [column, "n", "text"])
     assert [row[0] for row in first] == sorted(HOSTILE, key=repr)
@@ -61,8 +53,7 @@ def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetI
     assert snapshot.summary is not None
     assert snapshot.summary["dagster.run-id"] == run
 
-    frames.append(rows(["a/b"], n=pl.lit(2**40), more=pl.lit(1.5)))
-    lake.materialize(made, hive, partition_key="a/b")
+    lake.materialize(places.of(["a/b"], n=pl.lit(2**40), more=pl.lit(1.5)), hive, partition_key="a/b")
     changed = same(lake, table, [column, "n", "text", "more"])
     assert ("a/b", 2**40, None, 1.5) in changed
     assert ("50%", 2, "é", None) in changed
@@ -77,8 +68,7 @@ def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetI
     lake.wipe(name)
     with pytest.raises(NoSuchTableError):
         lake.pyiceberg().load_table(table)
-    frames.append(rows(["50%"], n=pl.lit(1)))
-    lake.materialize(made, hive, partition_key="50%")
+    lake.materialize(places.of(["50%"], n=pl.lit(1)), hive, partition_key="50%")
     assert same(lake, table, [column, "n"]) == [("50%", 1)]
 
 

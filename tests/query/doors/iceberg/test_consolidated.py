@@ -19,9 +19,9 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.vacuum import superseded_large_objects
 from dagfusion_query.doors.iceberg.storage_credentials import large_object_places
-from tests.pipeline.written import key_range
+from tests.pipeline.written import HOSTILE, key_range
 from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, running
-from tests.query.doors.iceberg.test_clients import HOSTILE, same
+from tests.query.doors.iceberg.test_clients import same
 from tests.query.spark.spark_runtime import Spark
 
 DAYS = tuple(f"2024-01-{day:02}" for day in range(1, 9))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import obstore
 import polars as pl
 import pyarrow as pa
@@ -16,9 +15,9 @@ import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from tests.doctest.documents import blocks
-from tests.pipeline.written import key_range
+from tests.pipeline.written import HOSTILE, Places, key_range
 from tests.query.doors.iceberg.lake import Lake, rows_of
-from tests.query.doors.iceberg.test_clients import HOSTILE, partition, raw
+from tests.query.doors.iceberg.test_clients import partition, raw
 
 LIBRARIES = ("daft==0.7.26", "pyarrow<26", "pyiceberg==0.12.0")
 PLACE = "place"
@@ -50,16 +49,10 @@ def test_daft_reads_objects_with_ids(lake: Lake, s3_fields: dict[str, Any], name
     """Hostile values, a NULL partition, a rewrite, and columns that are added, widened and dropped."""
     options: dict[str, Any] = {"field_ids": True, "partition_columns_in_files": True}
     manager = PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", **options)
-    frames: list[pl.DataFrame] = []
-
-    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*HOSTILE]), metadata={"partition_expr": PLACE})
-    def made() -> pl.DataFrame:
-        return frames[-1]
-
-    frames.append(pl.DataFrame({PLACE: HOSTILE, "gone": 1, "n": range(10)}, schema_overrides={"n": pl.Int32}))
-    lake.materialize(made, manager, tags=key_range(HOSTILE[0], HOSTILE[-1]))
-    frames.append(pl.DataFrame({PLACE: ["a/b"], "n": [2**40], "more": ["é"]}))
-    lake.materialize(made, manager, partition_key="a/b")
+    places = Places(name, column=PLACE)
+    first = places.of(HOSTILE, gone=pl.lit(1, pl.Int64), n=pl.int_range(len(HOSTILE)).cast(pl.Int32))
+    lake.materialize(first, manager, tags=key_range(HOSTILE[0], HOSTILE[-1]))
+    lake.materialize(places.of(["a/b"], n=pl.lit(2**40), more=pl.lit("é")), manager, partition_key="a/b")
 
     table, columns = f"uat_default.{name}", [PLACE, "n", "more", "gone"]
     written = obstore.get(lake.store, obstore.list(lake.store, f"iceberg/{name}").collect()[0]["path"])

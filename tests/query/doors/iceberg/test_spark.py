@@ -14,9 +14,9 @@ import pytest
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
-from tests.pipeline.written import key_range
+from tests.pipeline.written import HOSTILE, Places, key_range
 from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, event_of, loaded, rows_of, write_one_row
-from tests.query.doors.iceberg.test_clients import HOSTILE, objects
+from tests.query.doors.iceberg.test_clients import objects
 from tests.query.spark.spark_runtime import SparkFailure, skip_without
 
 Rows = list[tuple[Any, ...]]
@@ -28,13 +28,7 @@ def runtime(lake: Lake) -> None:
 
 
 def write(lake: Lake, manager: dg.ConfigurableIOManager, name: str, places: Sequence[str], **columns: Any) -> None:
-    frame = pl.DataFrame({"place": places}).with_columns(**columns)
-
-    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*HOSTILE]), metadata={"partition_expr": "place"})
-    def made() -> pl.DataFrame:
-        return frame
-
-    lake.materialize(made, manager, tags=key_range(places[0], places[-1]))
+    lake.materialize(Places(name).of(places, **columns), manager, tags=key_range(places[0], places[-1]))
 
 
 def spark(lake: Lake, sql: str) -> Rows:

@@ -1,11 +1,10 @@
 """The credentials of a role: for one table and user, kept for a while, and never for the objects of other tables."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -30,6 +29,7 @@ from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.service_settings import EnvironmentSettings
 from dagfusion_query.settings import Settings
 from tests.deploy.policies import allows
+from tests.http_servers import answering
 from tests.query.catalog.folding import EMPTY, written
 from tests.query.fake_service import environment
 from tests.query.iceberg.reading import Part, record
@@ -72,7 +72,7 @@ class Sts:
 def sts() -> Iterator[Sts]:
     served = Sts()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Endpoint(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"])).decode()
             served.requests.append({name: values[0] for name, values in parse_qs(body).items()})
@@ -82,16 +82,8 @@ def sts() -> Iterator[Sts]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_address[1]}"
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        serving.start()
+    with answering(Endpoint) as served.url:
         yield served
-        server.shutdown()
-        serving.join()
 
 
 def credentials_of(sts: Sts, gives: str = ROLE, consolidated: frozenset[str] = frozenset()) -> StorageCredentials:
