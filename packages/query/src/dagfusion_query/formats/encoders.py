@@ -6,6 +6,7 @@ Values in JSON and CSV are as `text_values` says.
 import csv
 import io
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import orjson
@@ -71,7 +72,11 @@ class _ArrowWriter:
 
     def __init__(self, schema: pa.Schema, open_writer: Callable[[pa.NativeFile, pa.Schema], Any]) -> None:
         self._sink = _Sink()
-        self._writer = open_writer(pa.PythonFile(self._sink, "w"), schema)
+        self._open: Callable[[], Any] = lambda: open_writer(pa.PythonFile(self._sink, "w"), schema)
+
+    @cached_property
+    def _writer(self) -> Any:
+        return self._open()  # at its first use: small results are encoded without it
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the batch as messages, the schema's before the first."""
