@@ -179,6 +179,11 @@ class HttpResponse:
         self._is_broken = False
         self.headers = response.headers
 
+    @property
+    def length(self) -> int | None:
+        """The bytes of the body that are left, if its headers say that."""
+        return self._response.length
+
     def check(self) -> None:
         """Raise the error of a response without status 200.
 

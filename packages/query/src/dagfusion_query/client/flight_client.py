@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import orjson
 import pyarrow as pa
-from pyarrow import flight, ipc
+from pyarrow import flight
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import Given, read_as_of
-from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
+from dagfusion_query.client.remote import ALIGNED, RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog_documents import (
     DiffRequest,
@@ -58,8 +58,6 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 FAILURES = (pa.ArrowException, flight.FlightError, OSError, KeyError)
 # A service that was away is found soon after it has come back; gRPC would wait up to two minutes.
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-# gRPC puts buffers anywhere, and readers of the rows need values at multiples of their size: DuckDB's scan warns.
-_ALIGNED = ipc.IpcReadOptions(ensure_alignment=ipc.Alignment.DataTypeSpecific)
 _NOISE = (". Detail: ", ". gRPC client debug context: ")
 
 
@@ -132,7 +130,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         """Return the options of a call; `chosen` are headers of its statement."""
         headers = {"authorization": authorization(self._token), **chosen}
         sent = [(name.encode(), value.encode()) for name, value in headers.items() if value]
-        return flight.FlightCallOptions(headers=sent, read_options=_ALIGNED)
+        return flight.FlightCallOptions(headers=sent, read_options=ALIGNED)
 
     def make(
         self,

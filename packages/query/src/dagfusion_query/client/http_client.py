@@ -12,7 +12,7 @@ import pyarrow as pa
 from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
-from dagfusion_query.client.remote import RemoteConnection, RemoteResult
+from dagfusion_query.client.remote import ALIGNED, RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog_documents import GenerationsDocument, TablesDocument
 from dagfusion_query.documents.query_documents import ExplainRequest, QueryInfo, SqlRequest, Stats
@@ -24,6 +24,7 @@ from dagfusion_query.parameters import Params, write_params
 from dagfusion_query.returned_values import Explanation, TableDiff
 from dagfusion_query.sql_text import check_text
 
+_SMALL_BYTES = 1 << 20  # of a response that is read at once
 _BROKEN = (OSError, http.client.HTTPException, pa.ArrowException)
 
 
@@ -43,17 +44,12 @@ class HttpResult(RemoteResult):
     def __init__(
         self, pool: ConnectionPool, response: HttpResponse, started: float, over: Callable[["HttpResult"], None]
     ) -> None:
-        shown = response.headers.get("DagFusion-Stats")
-        stats = None if shown is None else codec.read(Stats, orjson.loads(shown))
-        super().__init__(response.headers.get("DagFusion-Query-Id", ""), started, stats)
+        super().__init__(response.headers.get("DagFusion-Query-Id", ""), started)
         self._pool, self._response, self._over = pool, response, over
         self._cancelled = False
         try:
             response.require(Format.arrow.media_type)
-            zstd = response.headers.get("Content-Encoding") == "zstd"
-            source = pa.PythonFile(_Source(response), mode="r")
-            self._source = pa.CompressedInputStream(source, "zstd") if zstd else source
-            self._batches = self._read(lambda: pa.ipc.open_stream(self._source))
+            self._batches = self._read(self._open)
         except BaseException:
             self._end()
             raise
@@ -69,8 +65,19 @@ class HttpResult(RemoteResult):
             if not self._is_consumed:
                 self._end()
 
+    def _open(self) -> pa.RecordBatchReader:
+        source, length = _Source(self._response), self._response.length
+        if length is not None and length <= _SMALL_BYTES:
+            read = pa.BufferReader(source.read_buffer(length))  # at once: Arrow reads a stream in about ten pieces
+        else:
+            read = pa.PythonFile(source, mode="r")
+        zstd = self._response.headers.get("Content-Encoding") == "zstd"
+        self._source = pa.CompressedInputStream(read, "zstd") if zstd else read
+        return pa.ipc.open_stream(self._source, options=ALIGNED)
+
     def _request_stats(self) -> Stats:
-        return self._request_info().stats
+        sent = self._response.headers.get("DagFusion-Stats")
+        return self._request_info().stats if sent is None else codec.read(Stats, orjson.loads(sent))
 
     def _request_info(self) -> QueryInfo:
         return self._pool.document(QueryInfo, "GET", f"/v1/queries/{self.id}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from weakref import WeakSet
 
 import pyarrow as pa
+from pyarrow import ipc
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.abstract_connection import Connection, Result
@@ -28,6 +29,8 @@ from dagfusion_query.returned_values import (
 from dagfusion_query.secrets_manager import resolved
 from dagfusion_query.sql_text import parse_table
 
+# Messages have buffers anywhere, and readers of the rows need values at multiples of their size: DuckDB's scan warns.
+ALIGNED = ipc.IpcReadOptions(ensure_alignment=ipc.Alignment.DataTypeSpecific)
 _REFRESH_TIMEOUT_S = 30.0
 _LOOK_S = 0.05
 
@@ -38,13 +41,13 @@ class RemoteResult(Result):
     Args:
         query_id: The service's id of the query.
         started: When the statement was sent (`time.perf_counter`).
-        stats: Its stats, if they came with the response.
     """
 
-    def __init__(self, query_id: str, started: float, stats: Stats | None = None) -> None:
+    def __init__(self, query_id: str, started: float) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self.id, self._started, self._final = query_id, started, stats
+        self.id, self._started = query_id, started
+        self._final: Stats | None = None
         self._is_over = False
         self._rows, self._seconds = 0, 0.0
 
@@ -81,7 +84,7 @@ class RemoteResult(Result):
 
     @abstractmethod
     def _request_stats(self) -> Stats:
-        """Request the query's stats from the service."""
+        """Return the query's stats: those that came with its response, or what the service has now."""
 
     @abstractmethod
     def _end(self) -> None:
