@@ -11,7 +11,7 @@ import pytest
 
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.query_documents import ExplanationDocument
+from dagfusion_query.documents.query_documents import ExplanationDocument, QueryInfo
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import (
     InternalError,
@@ -282,6 +282,47 @@ def test_the_trace_has_the_requests_for_local_copies() -> None:
     assert [*given[-1]] == [fetch]
 
 
+class Recorded(list[str]):
+    """A history that is a list of ids."""
+
+    def record(self, info: QueryInfo, _: str) -> None:
+        self.append(info.id)
+
+
+def test_an_answer_goes_before_its_accounts_and_these_before_the_next_request() -> None:
+    async def test() -> None:
+        history = Recorded()
+        registry, workers = Registry(10, history), Workers([PLANNED, FIRST, END])  # type: ignore[arg-type]
+        query = await ActiveQuery(
+            parts(registry, workers, Admission(1, 1, 0, 0)), Query("SELECT 1"), ANN, Mode.run
+        ).begin()
+        assert [bytes(chunk) async for chunk in query] == [b"a"]
+        assert ([entry.info.id for entry in registry.running], history) == ([query.id], [])  # a shutdown waits for it
+        query.stop(InternalError("too late"))
+
+        async def next_request() -> list[str]:
+            return [*history]
+
+        assert await asyncio.create_task(next_request()) == [query.id]
+        assert registry.running == []
+        [info] = registry.infos(ANN)
+        assert (info.state, info.ended_at is None) == ("finished", False)
+
+    run(test)
+
+
+def test_a_query_that_failed_is_accounted_before_its_error() -> None:
+    async def test() -> None:
+        history = Recorded()
+        registry, workers = Registry(10, history), Workers([PLANNED, InternalError("broken")])  # type: ignore[arg-type]
+        query = ActiveQuery(parts(registry, workers, Admission(1, 1, 0, 0)), Query("SELECT 1"), ANN, Mode.run)
+        with pytest.raises(InternalError, match="broken"):
+            await query.begin()
+        assert (registry.running, history) == ([], [query.id])
+
+    run(test)
+
+
 class Broken:
     """Traces, or a history, that fail."""
 
@@ -301,6 +342,7 @@ def test_a_fault_of_traces_or_of_the_history_costs_no_place(broken: str, caplog:
         for _ in range(2):
             query = await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
             assert [bytes(chunk) async for chunk in query] == [b"a"]
+        await asyncio.sleep(0)  # the queries are accounted after their answers
         assert registry.running == []
         assert [info.state for info in registry.infos(ANN)] == ["finished", "finished"]
 

@@ -1,5 +1,6 @@
 """The state and cost of one query, from its arrival to its end, for the registry, metrics and traces."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -89,7 +90,11 @@ class QueryRecord:
             self.entry.update_stats(**vars(end.cost), files_skipped=skipped)
 
     def close(self, error: QueryError | None) -> None:
-        """Record how the query ended: with an error, or without."""
+        """Record how the query ended: with an error, or without.
+
+        The registry, metrics and traces get it at once after an error. Else they get it in the loop's next turn: the
+        answer is sent first, and what its client asks next finds it there.
+        """
         now = time.perf_counter()
         self.ran_s = None if self._admitted is None else now - self._admitted
         self.entry.update_stats(total_s=now - self._arrived)
@@ -98,9 +103,16 @@ class QueryRecord:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
             failure = Failure.of(error)
         self.entry.update(state=state, error=failure)
+        if error is None and self._mode is Mode.run:
+            asyncio.get_running_loop().call_soon(self._account)
+        else:
+            self._account()
+
+    def _account(self) -> None:
+        """Add the query, which is over, to the registry, metrics and traces."""
         self._trace()
         is_run = self._mode is Mode.run  # what only plans is kept when it failed
-        self._registry.close(self.entry, keep=is_run or error is not None)
+        self._registry.close(self.entry, keep=is_run or self.info.error is not None)
         if is_run:
             self._metrics.over(self.info)
 
