@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -167,10 +168,14 @@ def rate_mb_s(transfer: Callable[[], int], times: int = 3) -> float:
 
 
 def in_turns(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median time of each function in seconds, in turns, so that other work slows all alike."""
+    """Return the median time of each function in seconds, in turns, so that other work slows all alike.
+
+    Each turn has an order of its own: a function is slower after one that has left caches cold.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
+    for turn in range(rounds):
+        for name in random.Random(turn).sample([*functions], len(functions)):  # noqa: S311  # no secret
+            function = functions[name]
             started = time.perf_counter()
             function()
             times[name].append(time.perf_counter() - started)
