@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 import pytest
 
 from dagfusion_query.access.authentication import Tokens
@@ -93,6 +94,18 @@ def test_a_stranger_that_claims_to_send_arrow() -> None:
         HttpConnection(url) as connection,
         pytest.raises((BrokenStreamError, ServiceUnreachableError)),
     ):
+        connection.sql("SELECT 1").to_arrow()
+
+
+@pytest.mark.parametrize("messages", [1, 2, 3])
+@pytest.mark.parametrize("length", [400, 1 << 21])
+def test_a_result_of_known_length_that_is_cut_off_between_two_messages(messages: int, length: int) -> None:
+    schema = pa.schema({"n": pa.int64()})
+    batch = pa.record_batch([[1]], schema=schema)
+    stream = [schema.serialize(), batch.serialize(), batch.serialize()]
+    body = b"".join(piece.to_pybytes() for piece in stream[:messages])
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.apache.arrow.stream\r\nContent-Length: {length}\r\n\r\n"
+    with stranger(head.encode() + body) as url, HttpConnection(url) as connection, pytest.raises(BrokenStreamError):
         connection.sql("SELECT 1").to_arrow()
 
 

@@ -245,10 +245,14 @@ class HttpResponse:
             HTTPException: The response has no end.
         """
         try:
-            return self._response.readinto(room)
+            count = self._response.readinto(room)
         except BaseException:
             self._is_broken = True
             raise
+        if not count and len(room) and (left := self._response.length):  # which `readinto` takes for the end
+            self._is_broken = True
+            raise http.client.IncompleteRead(b"", left)
+        return count
 
     def cut(self) -> None:
         """End the connection, also while another thread reads from it."""
