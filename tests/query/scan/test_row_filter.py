@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dagfusion_query.errors import PlanError
 from tests.query.engine.consolidating import consolidate
 
 PARTITIONS = 40
@@ -73,3 +74,27 @@ def test_a_filter_is_not_evaluated_for_the_files_that_statistics_leave_out(lakes
     sql = "SELECT n FROM local_default.t WHERE n < 5000 AND day < TIMESTAMP '2024-01-20 12:00:00' ORDER BY n"
     consolidated, small = lakes
     assert consolidated.sql(sql) == small.sql(sql)
+
+
+@pytest.mark.usefixtures("heavy")
+def test_a_plan_that_is_too_deep_to_be_decoded_is_staged(lakes: tuple[Any, Any]) -> None:
+    consolidated, small = lakes
+    paths = set()
+    for depth in range(8, 15):
+        sql = "SELECT n, p FROM local_default.t WHERE p >= 5"
+        for _ in range(depth):
+            sql = f"SELECT p AS n, sum(n) AS p FROM ({sql}) GROUP BY 1"
+        assert consolidated.sql(sql).sort_by("n") == small.sql(sql).sort_by("n")
+        [scan] = consolidated.prepare(sql).scans
+        assert scan.row_filter is not None
+        paths.add(consolidated.prepare(sql).path)
+    assert paths == {"splice", "staged"}
+
+
+@pytest.mark.parametrize("sql", ["SELECT sum({}) FROM local_default.t", "SELECT n FROM local_default.t WHERE {} > 3"])
+def test_an_expression_that_is_too_deep_to_be_decoded_is_an_error(lakes: tuple[Any, Any], sql: str) -> None:
+    deep = "n"
+    for number in range(30):
+        deep = f"abs({deep} + {number})"
+    with pytest.raises(PlanError, match="does not serialize"):
+        lakes[0].prepare(sql.format(deep))

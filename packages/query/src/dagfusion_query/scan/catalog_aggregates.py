@@ -29,7 +29,8 @@ from dagfusion_query.plan_messages import (
     TableReference,
     ValuesNode,
 )
-from dagfusion_query.scan.prune import MAX, MIN, NULLS, ROWS, Pruner, is_over
+from dagfusion_query.scan.prune import Pruner, is_over
+from dagfusion_query.scan.pruning_tables import MAX, MIN, NULLS, ROWS
 from dagfusion_query.sql_text import qualified, quoted
 from dagfusion_query.wire import children, fields, message, uint
 
@@ -110,16 +111,18 @@ def aggregate_plan(
         context: The session that the plan was made in.
     """
     pruner = table.pruner
-    groups = [Expr.from_bytes(data, context) for data in found.groups]
+    try:
+        groups, calls = ([Expr.from_bytes(data, context) for data in of] for of in (found.groups, found.aggregates))
+    except RuntimeError:  # nested too deep: the plan cannot be decoded either
+        return None
     if not all(is_over(expr, pruner.partition) for expr in (*filters, *groups)):
         return None
-    columns = [_aggregate(data, str(Expr.from_bytes(data, context).schema_name()), pruner) for data in found.aggregates]
+    names = [str(expr.schema_name()) for expr in calls]
+    columns = [_aggregate(data, name, pruner) for data, name in zip(found.aggregates, names, strict=True)]
     aggregates = [column for column in columns if column is not None]
     if len(aggregates) < len(columns):
         return None
-    frame = pruner.frame(table.relation)
-    for expr in filters:
-        frame = frame.filter(expr)
+    frame = pruner.filtered(filters, table.relation)
     frame = frame.filter(Expr.column(ROWS) > lit(0))
     rows = _rows(_aliased(frame, found.alias), groups, aggregates)
     if rows is None:

@@ -152,56 +152,59 @@ class LargeObjects:
 
         No other row group may be between two of a range. With `by_block`, all of a range are in one block.
         """
-        uris, offsets, sizes, blocks = self._uris, self._offsets, self._bytes, self._blocks
-        most = max(LEAST_RANGE_BYTES, min(RANGE_BYTES, int(sizes[chosen].sum()) // RANGES))
-        ranges: list[list[int]] = []
-        for number in chosen.tolist():
-            last = ranges[-1] if ranges else None
-            is_next = last is not None and self._follows(last[1], number, by_block=by_block)
-            if last is not None and is_next and sizes[last[0] : number + 1].sum() <= most:
-                last[1] = number
-            else:
-                ranges.append([number, number])
-        numbers = {uri: i for i, uri in enumerate(dict.fromkeys(uris[first] for first, _ in ranges))}
-        firsts = list({uris[first]: first for first, _ in reversed(ranges)}.values())[::-1]
-        objects = self._rows.select(list(_OBJECT)).take(pa.array(firsts, pa.int64()))
-        described = dict(zip(objects["uri"].to_pylist(), objects.to_pylist(), strict=True))
-        entries = [
-            encode_range_entry(
-                uri := uris[first],
-                described[uri]["size_bytes"],
-                int(described[uri]["modified"].timestamp() * 1_000_000) * 1000,
-                int(offsets[first]),
-                int(offsets[last]) + 1,
-            )
-            for first, last in ranges
-        ]
+        starts, lasts = self._joined(chosen, by_block=by_block)
+        of_range, of_group = self._object[starts], self._object[groups]
+        found, first = np.unique(of_range, return_index=True)
+        number_of = np.zeros(self._object.max(initial=-1) + 1, np.int64)  # objects are numbered as the ranges come
+        number_of[found] = np.argsort(np.argsort(first))
+        objects = self._rows.select(list(_OBJECT)).take(pa.array(starts[np.sort(first)], pa.int64()))
+        numbers = number_of[of_range].tolist()
+        described = objects.select(["uri", "size_bytes", "modified"]).to_pylist()
+        blocks = self._blocks
         return LargeRead(
-            replace(self._table, files=_as_files(objects.take(_order(objects, numbers)), self._table)),
-            entries,
-            [numbers[uris[first]] for first, _ in ranges],
-            [int(sizes[first : last + 1].sum()) for first, last in ranges],
-            [blocks[first] for first, _ in ranges],
+            replace(self._table, files=_as_files(objects, self._table)),
+            [
+                encode_range_entry(
+                    described[number]["uri"],
+                    described[number]["size_bytes"],
+                    int(described[number]["modified"].timestamp() * 1_000_000) * 1000,
+                    start,
+                    last + 1,
+                )
+                for number, start, last in zip(
+                    numbers, self._offsets[starts].tolist(), self._offsets[lasts].tolist(), strict=True
+                )
+            ],
+            numbers,
+            (self._ends[lasts + 1] - self._ends[starts]).tolist(),
+            [blocks[start] for start in starts.tolist()],
             pa.array(files, pa.int64()),
-            np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
+            number_of[of_group],
             pa.array(rest, pa.int64()),
             pa.array(others, pa.int64()),
-            FOOTER_REQUESTS * len(numbers) + len(chosen),
+            FOOTER_REQUESTS * len(objects) + len(chosen),
             partial(self._ranges, chosen, files, groups, rest, others, by_block=True),
         )
 
-    def _follows(self, number: int, after: int, *, by_block: bool) -> bool:
-        """Return True if a row group comes right after another in the same object, or block."""
-        return bool(
-            self._places[after] == self._places[number] + 1
-            and self._uris[after] == self._uris[number]
-            and self._offsets[after] > self._offsets[number]
-            and not (by_block and self._blocks[after] != self._blocks[number])
+    def _joined(self, chosen: Numbers, *, by_block: bool) -> tuple[Numbers, Numbers]:
+        """Return the first and the last row group of each range."""
+        before, after = chosen[:-1], chosen[1:]
+        follows = (
+            (self._places[after] == self._places[before] + 1)
+            & (self._object[after] == self._object[before])
+            & (self._offsets[after] > self._offsets[before])
         )
-
-    @cached_property
-    def _uris(self) -> Sequence[str]:
-        return list(self._rows["uri"].to_pylist())
+        if by_block:
+            block = np.array([start for start, _ in self._blocks], np.int64)
+            follows &= block[after] == block[before]
+        begins = self._ends[chosen].tolist()
+        ends = self._ends[chosen + 1].tolist()
+        most = max(LEAST_RANGE_BYTES, min(RANGE_BYTES, int(self._bytes[chosen].sum()) // RANGES))
+        starts = [0]
+        for number, is_next in enumerate(follows.tolist(), 1):
+            if not is_next or ends[number] - begins[starts[-1]] > most:
+                starts.append(number)
+        return chosen[starts], chosen[[*(start - 1 for start in starts[1:]), len(chosen) - 1]]
 
     @cached_property
     def _offsets(self) -> Numbers:
@@ -236,10 +239,10 @@ class LargeObjects:
         ends = np.where(is_last | (ends < self._offsets), np.asarray(self._rows["size_bytes"], np.int64), ends)
         return np.maximum(ends - self._offsets, 1)
 
-
-def _order(objects: pa.Table, numbers: dict[str, int]) -> pa.Array:
-    places = [numbers[uri] for uri in objects["uri"].to_pylist()]
-    return pa.array(np.argsort(places), pa.int64())
+    @cached_property
+    def _ends(self) -> Numbers:
+        """The bytes of the row groups before each one, and of all."""
+        return np.append(np.zeros(1, np.int64), np.cumsum(self._bytes))
 
 
 def _as_files(objects: pa.Table, table: Table) -> pa.Table:

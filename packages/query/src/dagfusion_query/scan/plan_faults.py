@@ -22,6 +22,7 @@ functions.
 - Limits and offsets are 32 bits wide in some operators and scans.
 - A logical limit without a row count is encoded as the greatest 64-bit number, and decoded as that, to which an offset
   is added later. The first rows of an order are in the wrong order then. A negative number is no limit.
+- At most a hundred messages in one another are decoded. A deeper plan is encoded all the same, so `is_decoded` tries.
 
 **Conditions that are moved or merged.** `condition OR random() < 0` has the value of the condition, NULL included: the
 addition is always false. No rule moves a volatile condition, or merges it with another one. See also
@@ -32,7 +33,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-from datafusion import Expr, LogicalPlan, SessionContext, lit
+from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
 
 from dagfusion_query.plan_messages import (
@@ -40,10 +41,12 @@ from dagfusion_query.plan_messages import (
     AggregateUDFExprNode,
     AliasNode,
     BinaryExprNode,
+    CoalescePartitionsExecNode,
     JoinNode,
     LimitNode,
     LogicalExprNode,
     LogicalPlanNode,
+    PhysicalPlanNode,
     SelectionNode,
     SortExprNode,
     SortNode,
@@ -75,6 +78,30 @@ FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
 JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
 _FILTERED_JOIN = {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER}
 _ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
+MORE_OPERATORS = 11  # as deep as the merge, the union and the row filter that splicing puts above a scan
+_MOST_MESSAGES = 100  # in one another, which DataFusion decodes
+_MARGIN = 2 * MORE_OPERATORS + 8
+
+
+def may_be_deep(logical: str) -> bool:
+    """Return True if the encoded physical plan may be nested about as deep as can be decoded, by the logical plan.
+
+    An operator becomes at most four, each of two messages. An expression in another one has a bracket or a space.
+    """
+    lines = [line.lstrip() for line in logical.splitlines()]
+    deepest = max((line.count("(") + line.count(" ") for line in lines), default=0)
+    return 8 * len(lines) + 2 * deepest + _MARGIN > _MOST_MESSAGES
+
+
+def is_decoded(physical: bytes, context: SessionContext, operators: int = 0) -> bool:
+    """Return True if an encoded plan is decoded, also with so many more operators: its nesting has a limit."""
+    for _ in range(operators):
+        physical = message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, physical))
+    try:
+        ExecutionPlan.from_bytes(context, physical)
+    except Exception:  # noqa: BLE001  # it has no class
+        return False
+    return True
 
 
 def lost_in_physical_plan(text: str) -> str | None:

@@ -15,13 +15,22 @@ from typing import cast
 
 import pyarrow as pa
 from datafusion import DataFrame, Expr, SessionConfig, SessionContext, lit
-from datafusion.catalog import Schema
 
 from dagfusion_query.scan.listing_tables import ScanLayout
+from dagfusion_query.scan.pruning_tables import (
+    BLOCK_FILES,
+    LEAST_BLOCKS,
+    MAX,
+    MIN,
+    NULLS,
+    ROWS,
+    FileBlocks,
+    collected,
+    context_over,
+    files_table,
+)
 
-_FILE = "\x1ffile"  # the number of a file in the table's catalog
-# Columns of a pruning table, beside the partition columns; \x1f is in no column name that a person writes.
-MIN, MAX, NULLS, ROWS = "\x1fmin", "\x1fmax", "\x1fnulls", "\x1frows"
+MOST_PARTS = 256  # of a filter that is compared with the bounds of blocks
 MAX_IN_LIST = 64  # beyond this, the bounds of an IN list decide as fast as its members
 # Operators, which give equal results for equal operands. Functions are looked up by name.
 # DataFusion computes them once, when it plans a statement.
@@ -73,33 +82,40 @@ class Pruner:
             relation: The table as the query spells it, quoted where needed; the filters' columns carry it.
         """
         decided = [is_over(expr, self.partition) for expr in filters]
-        predicates = [may_match(expr, self.partition, self.statistics) for expr in filters]
-        decidable = [predicate for predicate in predicates if predicate is not None]
-        if not decidable:
+        predicates = _predicates(filters, self.partition, self.statistics)
+        if not predicates:
             return Pruned(None, decided)
-        frame = self.frame(relation)
-        for predicate in decidable:
-            frame = frame.filter(predicate)
-        batches = frame.select(Expr.column(_FILE)).collect()
-        return Pruned(pa.concat_arrays([pa.array([], pa.int64()), *(batch.column(0) for batch in batches)]), decided)
+        return Pruned(collected(self._filtered(predicates, filters, relation)), decided)
 
-    def frame(self, relation: str) -> DataFrame:
-        """Return the catalog as a table, under the name that the filters' columns carry."""
+    def filtered(self, filters: Sequence[Expr], relation: str) -> DataFrame:
+        """Return the files that can hold rows for which all `filters` are true, as a table; see `files_table`."""
+        return self._filtered(_predicates(filters, self.partition, self.statistics), filters, relation)
+
+    def _filtered(self, predicates: Sequence[Expr], filters: Sequence[Expr], relation: str) -> DataFrame:
+        frame = self._near(filters, relation)
+        for predicate in predicates:
+            frame = frame.filter(predicate)
+        return frame
+
+    def _near(self, filters: Sequence[Expr], relation: str) -> DataFrame:
+        """Return all files as a table, or those of the blocks that the filters do not rule out."""
+        runs = None
+        if len(self._files) >= LEAST_BLOCKS * BLOCK_FILES:
+            few = [expr for expr in filters if _has_few_parts(expr)]
+            runs = self._blocks.chosen(_predicates(few, frozenset(), self._blocks.columns), relation)
+        if runs is not None:
+            return context_over(self._name, files_table(self._files, runs)).table(relation)
         if relation not in self._frames:
             self._frames[relation] = self._context.table(relation)
         return self._frames[relation]
 
     @cached_property
+    def _blocks(self) -> FileBlocks:
+        return FileBlocks(self._name, self._files)
+
+    @cached_property
     def _context(self) -> SessionContext:
-        # One partition: a second one costs more to plan than it saves, up to about a million files.
-        context = SessionContext(SessionConfig().with_target_partitions(1))
-        schema = Schema.memory_schema()
-        context.catalog().register_schema(self._name.schema, schema)
-        table = _pruning_table(self._files)
-        batches = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
-        context.register_record_batches("files", [batches])
-        schema.register_table(self._name.table, context.table_provider("files"))
-        return context
+        return context_over(self._name, files_table(self._files, [(0, len(self._files))]))
 
 
 @cache
@@ -165,19 +181,20 @@ def may_match(expr: Expr, partition: frozenset[str], statistics: Mapping[str, in
     return None if number is None else _ONE_COLUMN[kind](number, expr)
 
 
-def _pruning_table(files: pa.Table) -> pa.Table:
-    """Return the partition values and statistics of a table's files as flat columns, without a copy."""
-    columns = {_FILE: pa.array(range(len(files)), pa.int64()), ROWS: files["rows"]}
-    columns |= _children(files["partition"])
-    for number, stats in enumerate(_children(files["stats"]).values()):
-        of = _children(stats)
-        columns |= {f"{NULLS}{number}": of["nulls"], f"{MIN}{number}": of["min"], f"{MAX}{number}": of["max"]}
-    return pa.table(columns)
+def _predicates(filters: Sequence[Expr], partition: frozenset[str], statistics: Mapping[str, int]) -> Sequence[Expr]:
+    """Return the predicates that a file, or a block of files, must pass; see `may_match`."""
+    predicates = (may_match(expr, partition, statistics) for expr in filters)
+    return [predicate for predicate in predicates if predicate is not None]
 
 
-def _children(column: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-    """Return the fields of a struct column by name; a null struct has null fields."""
-    return dict(zip((field.name for field in column.type), column.flatten(), strict=True))
+def _has_few_parts(expr: Expr) -> bool:
+    """Return True if a filter is small: to look for bounds in a deep one would take longer than it saves."""
+    parts = [expr]
+    for count, part in enumerate(parts):
+        if count == MOST_PARTS:
+            return False
+        parts += () if part.variant_name() in ("Column", "Literal") else part.rex_call_operands()
+    return True
 
 
 def _is_pure(call: Expr, also_pure: frozenset[str]) -> bool:

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-from datafusion import ExecutionPlan, Expr, SessionConfig, SessionContext
-from datafusion.catalog import Schema
+from datafusion import ExecutionPlan, Expr
 
 from dagfusion_query.plan_messages import FilterExecNode, PhysicalPlanNode
 from dagfusion_query.scan.large_objects import LargeRead
 from dagfusion_query.scan.listing_tables import ScanLayout
 from dagfusion_query.scan.prune import column_names
+from dagfusion_query.scan.pruning_tables import FILE, context_over
 from dagfusion_query.wire import children, fields, message, varint, with_children
 
-_FILE = "\x1ffile"  # the number of a file
 _MOST_COMPARISONS = 8
 _COMPARISONS = frozenset({"=", "!=", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"})
 _OF_VALUES = frozenset({"Between", "InList", "IsNotNull", "IsNull"})
@@ -78,12 +77,8 @@ def row_filter(
         columns = [name for name in layout.partition_schema.names if name in used]
         numbers = pa.concat_arrays([read.files, read.others])
         values = dict(zip(layout.partition_schema.names, files["partition"].take(numbers).flatten(), strict=True))
-        arrays = {name: values[name] for name in columns} | {_FILE: pa.chunked_array([numbers])}
-        context = SessionContext(SessionConfig().with_target_partitions(1))
-        schema = Schema.memory_schema()
-        context.catalog().register_schema(layout.name.schema, schema)
-        context.register_record_batches("values", [pa.table(arrays).combine_chunks().to_batches()])
-        schema.register_table(layout.name.table, context.table_provider("values"))
+        arrays = {name: values[name] for name in columns} | {FILE: pa.chunked_array([numbers])}
+        context = context_over(layout.name, pa.table(arrays).combine_chunks())
         frame = context.table(relation)
         for expr in filters:
             frame = frame.filter(expr)

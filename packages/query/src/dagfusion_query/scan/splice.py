@@ -27,10 +27,13 @@ from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_si
 from dagfusion_query.scan.listing_tables import Template, folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
 from dagfusion_query.scan.plan_faults import (
+    MORE_OPERATORS,
     exact_float_bounds,
+    is_decoded,
     keep_filters_in_place,
     keep_unlimited,
     lost_in_physical_plan,
+    may_be_deep,
     may_misplace_filters,
 )
 from dagfusion_query.scan.table_scan import MANY, Filter, Scan, ScannedTable, prune_scan
@@ -127,6 +130,7 @@ def splice(
         physical = _counted(logical, slots, counting) or _physical(logical, context)
         merged = physical.partition_count > 1
         encoded = physical.to_bytes()
+        is_deep = may_be_deep(text) and not is_decoded(encoded, context, MORE_OPERATORS)
     except Exception as error:
         raise NotSpliceable(f"the plan does not serialize: {error}") from error
     for slot in slots:
@@ -140,10 +144,13 @@ def splice(
         encoded, read = _put_files(encoded, reading, breadth, policy, is_lazy=is_lazy, misplaced=misplaced)
         reads.append(read)
     _check(encoded, [scan_table.template for scan_table in tables])
+    encoded = message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded
+    if is_deep and not is_decoded(encoded, context):
+        raise NotSpliceable("the physical plan is nested too deep to be decoded")
     every = {scan_table.table.name for scan_table in tables}
     without_large = partial(splice, optimized, context, tables, breadth, policy, avoid=every, counting=counting)
     return Spliced(
-        message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded,
+        encoded,
         answered,
         reads,
         frozenset((s.scan.table.environment, s.scan_table.store) for s in slots if s.scan.count and s.scan_table.store),
@@ -235,7 +242,7 @@ def answer_aggregates(logical: bytes, scan_table: ScannedTable, answered: list[S
         found = aggregate_over_scan(node)
         if found is None or home not in children(found.scan, ListingTableScanNode.PATHS):
             return None
-        filters = [Expr.from_bytes(data, context) for data in children(found.scan, ListingTableScanNode.FILTERS)]
+        filters = _filters(found.scan, context)
         mention = _mention(found.scan, scan_table)
         rows = aggregate_plan(found, filters, mention, context)
         if rows is not None:
@@ -265,7 +272,7 @@ def _point_at_witnesses(
         if home not in children(scan_node, ListingTableScanNode.PATHS):
             return None
         encoded = children(scan_node, ListingTableScanNode.FILTERS)
-        filters = [Expr.from_bytes(data, context) for data in encoded]
+        filters = _filters(scan_node, context)
         scan = prune_scan(scan_table, filters, _mention(scan_node, scan_table).relation)
         is_small = is_join and scan.rows <= SMALL_ROWS
         folder = scan_table.template.path(len(slots), breadth.planned(scan.count), is_small=is_small)
@@ -287,6 +294,13 @@ def _point_at_witnesses(
         return message(ListingTableScanNode.PATHS, folder_url(folder).encode()) + node
 
     return rewrite(logical, home, change)
+
+
+def _filters(scan_node: bytes, context: SessionContext) -> list[Expr]:
+    try:
+        return [Expr.from_bytes(data, context) for data in children(scan_node, ListingTableScanNode.FILTERS)]
+    except RuntimeError as error:
+        raise NotSpliceable(f"a filter cannot be decoded: {error}") from error
 
 
 def _put_files(
