@@ -75,15 +75,23 @@ class Consolidations:
     """The consolidations that may have large objects in the store: those that no vacuum could delete yet."""
 
     def __init__(self) -> None:
-        self._begun: list[tuple[float, int]] = []
+        self._seen: list[tuple[float, int, int]] = []  # when, how many had begun, how many had ended
 
-    def recent(self, processes: Processes) -> int:
-        """Return how many began in twice the retention, of which some were killed; one more may be running."""
+    def recent(self, processes: Processes, now_s: float) -> int:
+        """Return how many began at most the retention before the last vacuum that ended, of which some were killed.
+
+        One more may be running.
+        """
         lines = processes.reports[MAINTENANCE].lines()
-        begun = sum(line.startswith("consolidated") for line in lines) + processes.kills[MAINTENANCE] + 1
-        self._begun.append((time.monotonic(), begun))
-        before = [number for at, number in self._begun if at < time.monotonic() - 2 * RETENTION_S]
-        return begun - (before[-1] if before else 0)
+        ended = sum(line.startswith("consolidated") for line in lines)
+        begun = ended + processes.kills[MAINTENANCE] + 1
+        vacuums = [number for number, line in enumerate(lines) if line == "vacuumed"]
+        # The last vacuum that ended began after the consolidation before it.
+        before = sum(line.startswith("consolidated") for line in lines[: vacuums[-1]]) if vacuums else 0
+        began_s = max((at for at, _, number in self._seen if number < before), default=0.0)
+        old = [number for at, number, _ in self._seen if at < began_s - RETENTION_S]
+        self._seen.append((now_s, begun, ended))
+        return begun - (old[-1] if old else 0)
 
 
 @pytest.mark.usefixtures("long")
@@ -125,7 +133,7 @@ def test_nothing_is_wrong_lost_or_unbounded(
                 readings.check(mine, rng)
                 large = sum(large_objects(readings).values())
                 most.see(share, copies=used(copies), results=used(results), large=large)
-                large_seen.append((large, consolidations.recent(processes)))
+                large_seen.append((large, consolidations.recent(processes, time.monotonic())))
                 processes.kill_one(rng)
         readings.check(mine, rng)
         readings.consolidate()

@@ -52,6 +52,8 @@ SOME_BYTES = (2_500, 1 << 20)  # some objects are larger, or none
 ARCHIVED = 0.3  # the share of lakes that have archived objects, and of objects that are archived in them
 REWRITTEN = 0.2  # the share of statements before which a partition is written once more, and of those during which
 LONG_AGO = dt.datetime(2024, 1, 15, tzinfo=dt.UTC)
+# Plain DataFusion 55 may lose the columns of a correlated subquery over a field of a struct.
+UNPLANNED_SUBQUERY = "Optimizer rule 'scalar_subquery_to_join' failed"
 Answer = list[tuple[str, ...]]
 
 
@@ -232,7 +234,9 @@ def _differences(
             "staged": _answer(lambda: world.staged(prepared, over_lake), statement),
         }
     if "memory" not in statement.apart:
-        answers["memory"] = _answer(lambda: world.memory.sql(renamed).to_arrow_table(), statement)
+        in_memory = _answer(lambda: world.memory.sql(renamed).to_arrow_table(), statement)
+        if not (isinstance(in_memory, str) and UNPLANNED_SUBQUERY in in_memory):
+            answers["memory"] = in_memory
     if all(isinstance(answer, str) for answer in answers.values()):
         paths["refused"] += 1
         return
