@@ -119,3 +119,10 @@ def test_blocks_do_not_change_the_files(monkeypatch: pytest.MonkeyPatch, where: 
             patch.setattr(prune, "LEAST_BLOCKS", 1)
             patch.setattr(pruning_tables, "MOST_SHARE", 1.0)
             assert pruner(seed).prune(exprs, str(NAME)) == every
+
+
+def test_a_chunk_without_rows_does_not_disturb_filters() -> None:
+    """DataFusion panicked because of its offset."""
+    states = pa.array(["CA", "NY", "100%"])
+    context = context_over(NAME, pa.table({"state": pa.chunked_array([states.slice(1, 0), states])}))
+    assert context.sql(f"SELECT state FROM {NAME} WHERE state ILIKE 'c_'").to_pydict() == {"state": ["CA"]}
