@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import pyarrow as pa
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import ManifestEntry, write_manifest
 from pyiceberg.table import Table
@@ -15,8 +16,10 @@ from benchmarks.dataset import TABLE, Dataset
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import layouts_of
 from dagfusion_query.connection import connect_embedded
-from dagfusion_query.iceberg.iceberg_manifest import encode_manifest_file
+from dagfusion_query.iceberg.iceberg_manifest import ManifestEncoder
 from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
+
+_BLOCK = 128  # entries, as the service has at most
 
 
 def writers(data: Dataset, table: Table, folder: Path) -> Mapping[str, Callable[[], bytes]]:
@@ -31,13 +34,14 @@ def writers(data: Dataset, table: Table, folder: Path) -> Mapping[str, Callable[
         snapshot = connection.snapshot
     own = snapshot.tables[TableName(*TABLE.split("."))]
     schema = iceberg_schema(own, layouts_of(own, snapshot.asset_states[own.asset_key]))
-    reader = fastavro.reader(io.BytesIO(encode_manifest_file(own.files, schema).content))
+    write = partial(_by_dagfusion, own.files, ManifestEncoder(schema))
+    reader = fastavro.reader(io.BytesIO(write()))
     parsed, records = fastavro.parse_schema(reader.writer_schema), list(reader)
     current = table.current_snapshot()
     assert current is not None
     entries = [entry for file in current.manifests(table.io) for entry in file.fetch_manifest_entry(table.io)]
     return {
-        "DagFusion": lambda: encode_manifest_file(own.files, schema).content,
+        "DagFusion": write,
         "fastavro": partial(_by_fastavro, parsed, records),
         "PyIceberg": partial(_by_pyiceberg, table, entries, folder / "manifest.avro"),
     }
@@ -47,6 +51,11 @@ def paths(manifest: bytes) -> list[str]:
     """Return the objects that a manifest names, sorted."""
     entries: Iterable[Any] = fastavro.reader(io.BytesIO(manifest))
     return sorted(entry["data_file"]["file_path"] for entry in entries)
+
+
+def _by_dagfusion(files: pa.Table, encoder: ManifestEncoder) -> bytes:
+    ends = [*range(_BLOCK, len(files), _BLOCK), len(files)]
+    return encoder.manifest([*encoder.blocks(files, ends)]).content
 
 
 def _by_fastavro(schema: Any, records: list[Any]) -> bytes:

@@ -1,7 +1,7 @@
 """Catalogs and event logs of any size, without objects: one table by state and date, from 1970 on."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice, product
 from typing import Any
 
@@ -55,8 +55,13 @@ def record(day: str, state: str) -> dict[str, Any]:
 
 def events(count: int) -> Iterator[Materialization]:
     """The materializations of `count` partitions, as a reader of an event log would give them."""
+    return materializations(partitions(count), 1)
+
+
+def materializations(written: Iterable[tuple[str, str]], first: int) -> Iterator[Materialization]:
+    """The materializations of partitions, whose events have the numbers from the first one on."""
     model = EventReader().read(record("2024-01-01", "CA"))
-    for event_id, (day, state) in enumerate(partitions(count), start=1):
+    for event_id, (day, state) in enumerate(written, first):
         uri = f"s3://synthetic/organizations/state={state}/date={day}/data.parquet"
         file = model._replace(uri=uri, partition=[state, day])
         yield Materialization(ASSET_KEY, event_id, f"{day}|{state}", event_id, "run", file)

@@ -100,9 +100,9 @@ def test_a_child_says_what_changed(tmp_path_factory: pytest.TempPathFactory, sta
     }
     hypothesis.assume(before != after)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 1)  # several manifests
+        patch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 1)  # several manifests
         for name in ("_NEW_SHARE", "_LEAST_NEW"):  # some of them with new files
-            patch.setattr(f"dagfusion_query.iceberg.iceberg_manifest.{name}", 2)
+            patch.setattr(f"dagfusion_query.iceberg.file_groups.{name}", 2)
         publisher = Publisher(f"file://{tmp_path_factory.mktemp('changes')}", Settings())
         versions = [state_of(publisher, keys) for keys in (before, after)]
         alone = opened(versions[1]).current_snapshot()

@@ -17,7 +17,9 @@ import pytest
 from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.values import value_entry
 from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.iceberg.iceberg_manifest import manifest_groups, new_after
+from dagfusion_query.iceberg.event_order import EventOrder
+from dagfusion_query.iceberg.file_groups import KEY_BITS, areas, new_after
+from dagfusion_query.iceberg.file_groups import manifests as grouped
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
 from tests.query.iceberg.reading import Part, bounds_of, data_files, folded, manifests, only, opened, publish
@@ -168,7 +170,7 @@ def uris(published: Published) -> set[str]:
 def test_a_manifest_has_one_leading_value_and_says_its_range(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 30)
+    monkeypatch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 30)
     published = publish(publisher, folded(states("CA", "NY"), KINDS))
     found = manifests(published)
     assert [(m.added_files_count, m.added_rows_count) for m in found] == [(40, 120), (40, 120)]
@@ -178,7 +180,7 @@ def test_a_manifest_has_one_leading_value_and_says_its_range(
 
 
 def test_only_what_changed_is_written(publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 30)
+    monkeypatch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 30)
     before = folded(states("CA", "NY", "TX"), KINDS)
     first = publish(publisher, before)
     assert publish(publisher, before) is first
@@ -250,21 +252,37 @@ def test_a_store_that_fails_leaves_no_version_behind(
     assert len(data_files(publish(publisher, snapshot))) == 40
 
 
+def groups_of(files: pa.Table, after: int | None = None) -> list[list[int]]:
+    """The events of the files of each manifest of a table by state."""
+    order = EventOrder.of(files, "state")
+    found = []
+    for start, end, of_new in areas(order.keys, after):
+        groups = None if of_new else order.leading.groups(order.codes[start:end])
+        found += [
+            [int(order.keys[start + at]) >> KEY_BITS for block in manifest for at in block]
+            for manifest in grouped(order.keys[start:end], groups)
+        ]
+    return found
+
+
 @hypothesis.given(st.data())
 @hypothesis.settings(max_examples=examples(50))
-def test_groups_have_each_file_once_and_change_little(data: st.DataObject) -> None:
+def test_groups_have_each_file_once_and_follow_from_the_files(data: st.DataObject) -> None:
     by_state = data.draw(st.dictionaries(st.none() | TEXT, st.integers(1, 40), min_size=1, max_size=30))
     keys = [(state, f"2024-{n:04}") for state, count in by_state.items() for n in range(count)]
+    keys = data.draw(st.permutations(keys))
     parts = [Part(key, {"id": "int64"}, {}) for key in keys]
     kinds = {"state": "string", "day": "string"}
     files = only(folded(parts, kinds)).files
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dagfusion_query.iceberg.iceberg_manifest.MAX_FILES", 16)
-        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 8)
-        groups = [sorted(group["event_id"].to_pylist()) for group in manifest_groups(files, "state")]
+        patch.setattr("dagfusion_query.iceberg.file_groups.MAX_FILES", 16)
+        patch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 8)
+        patch.setattr("dagfusion_query.iceberg.file_groups._RANGE_FILES", data.draw(st.sampled_from([20, 100, 10_000])))
+        groups = groups_of(files)
         order = data.draw(st.permutations(range(len(files))))
-        assert [sorted(g["event_id"].to_pylist()) for g in manifest_groups(files.take(order), "state")] == groups
-        assert sorted(id_ for group in groups for id_ in group) == sorted(files["event_id"].to_pylist())
+        assert groups_of(files.take(order)) == groups
+    assert sorted(id_ for group in groups for id_ in group) == sorted(files["event_id"].to_pylist())
+    assert all(len(group) <= 16 for group in groups)
 
 
 @hypothesis.given(st.data())
@@ -276,13 +294,10 @@ def test_new_files_have_manifests_of_their_own(data: st.DataObject) -> None:
     after = data.draw(st.integers(0, len(files)))
     old = files.filter(pc.less_equal(files["event_id"], after))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 4)
-        groups, of_old = (
-            [group["event_id"].to_pylist() for group in manifest_groups(some, "state", event)]
-            for some, event in ((files, after), (old, None))
-        )
+        patch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 4)
+        groups, of_old = groups_of(files, after), groups_of(old)
         order = data.draw(st.permutations(range(len(files))))
-        assert [g["event_id"].to_pylist() for g in manifest_groups(files.take(order), "state", after)] == groups
+        assert groups_of(files.take(order), after) == groups
     new = groups[: len(groups) - len(of_old)]
     assert [*new, *of_old] == groups
     assert [event for group in new for event in group] == list(range(after + 1, len(files) + 1))
@@ -293,7 +308,7 @@ def test_new_files_have_manifests_of_their_own(data: st.DataObject) -> None:
 def test_the_event_after_which_files_are_new(ids: list[int], repeated: int) -> None:
     events = sorted(ids * repeated)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._LEAST_NEW", 8)
+        patch.setattr("dagfusion_query.iceberg.file_groups._LEAST_NEW", 8)
         after = new_after(pa.chunked_array([events]))
     share = 1 << (len(events) // 8).bit_length() >> 1
     least, most = share // 8, share + share // 8
@@ -307,8 +322,8 @@ def test_the_event_after_which_files_are_new(ids: list[int], repeated: int) -> N
 
 def test_few_manifests_change_with_new_files(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many states have a new file each time; the new files join the others at a few of the times."""
-    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 8)
-    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._LEAST_NEW", 16)
+    monkeypatch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 8)
+    monkeypatch.setattr("dagfusion_query.iceberg.file_groups._LEAST_NEW", 16)
     names = [f"S{number}" for number in range(10)]
     snapshot = folded(states(*names), KINDS)
     before, changed = uris(publish(publisher, snapshot)), []

@@ -92,7 +92,7 @@ def test_versions_in_the_retention_stay_whole(
     tmp_path_factory: pytest.TempPathFactory, written: list[set[int]], since_hour: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 1)  # several manifests, which are shared
+        patch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 1)  # several manifests, which are shared
         history = History(tmp_path_factory.mktemp("history"))
         for numbers in written:
             history.write([part(number) for number in sorted(numbers)])

@@ -68,29 +68,46 @@ def array(items: Sequence[bytes]) -> bytes:
     return long(len(items)) + b"".join(items) + END if items else END
 
 
-def container(
-    schema: Mapping[str, Any], metadata: Mapping[str, str], entries: Sequence[bytes], *, is_plain: bool = False
-) -> bytes:
-    """Return an object container file. Equal arguments give equal bytes.
+def container(schema: Mapping[str, Any], metadata: Mapping[str, str], entries: Sequence[bytes]) -> bytes:
+    """Return an object container file that is not compressed. Equal arguments give equal bytes.
 
     Args:
         schema: The schema of one entry.
         metadata: More keys of the header.
         entries: The entries, encoded by the caller.
-        is_plain: True to store the entries uncompressed; else they are compressed with deflate.
     """
-    codec = "null" if is_plain else "deflate"
+    blocks = [entries[at : at + _BLOCK] for at in range(0, len(entries), _BLOCK)]
+    bodies = [(len(block), b"".join(block)) for block in blocks]
+    return container_of_blocks(header(schema, metadata, "null"), bodies)
+
+
+def header(schema: Mapping[str, Any], metadata: Mapping[str, str], codec: str) -> bytes:
+    """Return the beginning of an object container file.
+
+    Args:
+        schema: The schema of one entry.
+        metadata: More keys.
+        codec: The name of the compression.
+    """
     keys = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": codec, **metadata}
     pairs = b"".join(data(key.encode()) + data(value.encode()) for key, value in keys.items())
-    header = _MAGIC + long(len(keys)) + pairs + END
-    blocks = [entries[at : at + _BLOCK] for at in range(0, len(entries), _BLOCK)]
-    bodies = [(len(block), b"".join(block) if is_plain else _deflate(b"".join(block))) for block in blocks]
+    return _MAGIC + long(len(keys)) + pairs + END
+
+
+def container_of_blocks(head: bytes, blocks: Sequence[tuple[int, bytes]]) -> bytes:
+    """Return an object container file.
+
+    Args:
+        head: Its header.
+        blocks: The number of entries of each block, and these, compressed.
+    """
     # Avro wants sixteen bytes that are unlikely in the data. A random marker would give each service a file of its own.
-    sync = hashlib.sha256(b"".join([header, *(body for _, body in bodies)])).digest()[:_SYNC_BYTES]
-    return b"".join([header, sync, *(long(count) + data(body) + sync for count, body in bodies)])
+    sync = hashlib.sha256(b"".join([head, *(body for _, body in blocks)])).digest()[:_SYNC_BYTES]
+    return b"".join([head, sync, *(long(count) + data(body) + sync for count, body in blocks)])
 
 
-def _deflate(content: bytes) -> bytes:
+def deflate(content: bytes) -> bytes:
+    """Compress a block, as the codec `deflate` has it."""
     compressor = zlib.compressobj(level=6, wbits=-zlib.MAX_WBITS)
     return compressor.compress(content) + compressor.flush()
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Table, common_folder
 from dagfusion_query.catalog.replacing_row_groups import Numbers, replacing_objects
+from dagfusion_query.iceberg.event_order import IDENTITY
 from dagfusion_query.iceberg.iceberg_manifest import struct_field
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 
@@ -23,6 +24,7 @@ _READ_ALIKE = frozenset(
     {pa.string(), pa.date32(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16()}
 )
 COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
+_IN_ORDER = tuple(dict.fromkeys(("event_id", *COLUMNS, *IDENTITY)))
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,8 @@ class SnapshotFiles:
     """The data files of a snapshot.
 
     Attributes:
-        small: Some rows of `Table.files`, with the columns of manifests and the events.
-        large: Large objects, one row each, with the columns of manifests: no partition, and partition columns in
-            `stats`.
+        small: Some rows of `Table.files`, with the columns of manifests and those that order files.
+        large: Large objects, one row each, with the same columns: no partition, and partition columns in `stats`.
         objects: The same objects, of `CONSOLIDATED_SCHEMA`.
     """
 
@@ -64,7 +65,7 @@ def data_files(table: Table, schema: IcebergSchema, *, is_consolidated: bool) ->
         schema: Its columns in Iceberg.
         is_consolidated: Use large objects.
     """
-    files = table.files.select([*COLUMNS, "event_id"])
+    files = table.files.select(_IN_ORDER)
     of_file, objects = _objects(table) if is_consolidated else (None, CONSOLIDATED_SCHEMA.empty_table())
     if of_file is None or not len(objects):
         return SnapshotFiles(files, files.slice(0, 0), objects)
@@ -114,6 +115,7 @@ def _large(objects: pa.Table, files: pa.Table, of_file: Numbers, schema: Iceberg
         found[column.name] = _joined(values, values, pa.repeat(pa.scalar(0), len(values)), rows, bounds)
     return pa.table(
         {
+            "event_id": objects["event_id"],
             "uri": objects["uri"],
             "size_bytes": objects["size_bytes"],
             "rows": _sums(rows, bounds),

@@ -1,25 +1,17 @@
 """Manifests: files with their partition values, row counts and exact bounds, in Avro. Pure.
 
-The files of one value of the leading partition column share a manifest, so that engines skip whole manifests and a new
-partition changes one manifest. Neighbouring values with few files share a manifest. A value with very many files has
-several manifests. A hash of the file or value at each boundary decides where a manifest begins, so a new file does not
-move the files before and after it to other manifests.
-
-In a table of many files, the files of the latest events have manifests of their own, in the order of the events. So new
-files of many values change one or two manifests. From time to time, many of these files move at once to the manifests
-of their values. The event up to which they move depends only on the content, so all services write the same manifests,
-whichever versions they wrote before.
+A manifest is made of blocks, which are encoded and compressed each by itself. So a manifest of which few files changed
+is made of the blocks that it had, and of few new ones.
 """
 
-import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,8 +22,10 @@ from dagfusion_query.iceberg.avro import (
     avro_type,
     avro_values,
     bounds,
-    container,
+    container_of_blocks,
     data,
+    deflate,
+    header,
     long,
     longs,
     single_values,
@@ -43,12 +37,7 @@ _ADDED, _REMOVED = 1, 2  # status ADDED and DELETED
 _HEAD = long(_ADDED) + NULL + NULL + NULL + long(0)
 EARLIER = 1  # snapshot and sequence number of all manifests that do not say what a snapshot changed: none has it
 _PARQUET = data(b"PARQUET")
-MAX_FILES = 2048  # of a manifest, on average; a power of two
-_MIN_FILES = 256  # of a manifest of several values, on average
-_MAX_MANIFESTS = 1000  # about, before manifests get larger
-_NEW_SHARE = 8  # about one of so many files may be new
-_LEAST_NEW, _MOST_NEW = 1024, 8192  # files; a table whose share is less than the first has no new ones
-Cuts = npt.NDArray[np.bool_]
+_KEY_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -66,61 +55,108 @@ class Manifest:
     partitions: tuple[bytes, ...]
 
 
-def content_key(files: pa.Table, schema: IcebergSchema) -> str:
-    """Return what identifies a manifest's content without encoding it: 32 hexadecimal digits.
+class Ends(NamedTuple):
+    """The least and greatest value of a partition column in some files; None for both if all are null."""
 
-    Args:
-        files: As `encode_manifest_file` takes them, in their order.
-        schema: That of the table.
+    type: pa.DataType
+    least: Any
+    most: Any
+    has_null: bool
+
+
+class Block(NamedTuple):
+    """Some entries of a manifest.
+
+    Attributes:
+        body: Encoded and compressed.
+        key: Identifies the body.
+        ends: The least and greatest value of each partition column.
     """
-    digest = hashlib.blake2b(json.dumps([schema.schema, schema.spec, len(schema.bounded)]).encode(), digest_size=16)
-    for batch in files.combine_chunks().to_batches():
-        digest.update(batch.serialize())
-    return digest.hexdigest()
+
+    body: bytes
+    key: bytes
+    files: int
+    rows: int
+    ends: tuple[Ends, ...]
 
 
-def encode_manifest_file(
-    files: pa.Table, schema: IcebergSchema, changed_by: int | None = None, *, is_removed: bool = False
-) -> Manifest:
-    """Encode the files of one manifest.
+class ManifestEncoder:
+    """Encodes manifests of one schema.
 
     Args:
-        files: Some rows of `Table.files`, at least one; see `files_schema`.
-        schema: That of the table.
-        changed_by: The snapshot whose change they are. No other snapshot can share the manifest then, which clients
-            that keep manifests by their names rely on.
+        schema: The schema of the table.
+        changed_by: The snapshot whose change the files are. No other snapshot can share the manifests then, which
+            clients that keep manifests by their names rely on.
         is_removed: Whether that snapshot removed them.
     """
-    head = _HEAD if changed_by is None else _changed_head(changed_by, is_removed=is_removed)
-    partition = {column.name: struct_field(files["partition"], column.name) for column in schema.partition}
-    values = [avro_values(partition[column.name], column.kind) for column in schema.partition]
-    parts = zip(
-        (data(uri.encode()) for uri in files["uri"].to_pylist()),
-        zip(*values, strict=True) if values else [()] * len(files),
-        longs(files["rows"].to_pylist()),
-        longs(files["size_bytes"].to_pylist()),
-        _metrics(files, schema),
-        strict=True,
-    )
-    entries = [
-        b"".join([head, path, _PARQUET, *partition_values, rows, size, metrics])
-        for path, partition_values, rows, size, metrics in parts
-    ]
-    metadata = {
-        "schema": json.dumps(schema.schema),
-        "schema-id": str(SCHEMA_ID),
-        "partition-spec": json.dumps(schema.spec),
-        "partition-spec-id": str(schema.spec_id),
-        "format-version": "2",
-        "content": "data",
-    }
-    content = container(_entry_schema(schema), metadata, entries)
-    return Manifest(
-        content,
-        len(files),
-        pc.sum(files["rows"]).as_py(),
-        tuple(_summary(partition[column.name], column.kind) for column in schema.partition),
-    )
+
+    def __init__(self, schema: IcebergSchema, changed_by: int | None = None, *, is_removed: bool = False) -> None:
+        self.schema, self.is_removed = schema, is_removed
+        self._head = _HEAD if changed_by is None else _changed_head(changed_by, is_removed=is_removed)
+
+    @property
+    def columns(self) -> tuple[object, ...]:
+        """All that the entries of a file depend on, but for the file."""
+        parts = (self.schema.partition, self.schema.bounded)
+        return (self._head, *(tuple((one.name, one.id, json.dumps(one.kind)) for one in some) for some in parts))
+
+    def blocks(self, files: pa.Table, ends: Sequence[int]) -> Iterator[Block]:
+        """Yield blocks of files.
+
+        Args:
+            files: Some rows of `Table.files`, at least one; see `files_schema`.
+            ends: Where each block ends, ascending.
+        """
+        partition = {column.name: struct_field(files["partition"], column.name) for column in self.schema.partition}
+        values = [avro_values(partition[column.name], column.kind) for column in self.schema.partition]
+        rows = files["rows"].to_pylist()
+        parts = zip(
+            (data(uri.encode()) for uri in files["uri"].to_pylist()),
+            zip(*values, strict=True) if values else [()] * len(files),
+            longs(rows),
+            longs(files["size_bytes"].to_pylist()),
+            _metrics(files, self.schema),
+            strict=True,
+        )
+        entries = [
+            b"".join([self._head, path, _PARQUET, *partition_values, rows, size, metrics])
+            for path, partition_values, rows, size, metrics in parts
+        ]
+        for start, end in pairwise([0, *ends]):
+            body = deflate(b"".join(entries[start:end]))
+            found = tuple(_ends(column[start:end]) for column in partition.values())
+            yield Block(body, _digest([body]), end - start, sum(rows[start:end]), found)
+
+    def key(self, blocks: Sequence[Block]) -> str:
+        """Return what identifies the manifest of some blocks without making it: 32 hexadecimal digits."""
+        return _digest([self._header, *(block.key for block in blocks)]).hex()
+
+    def manifest(self, blocks: Sequence[Block]) -> Manifest:
+        """Return the manifest of some blocks, at least one."""
+        kinds = [column.kind for column in self.schema.partition]
+        of_columns = zip(kinds, *(block.ends for block in blocks), strict=True)
+        return Manifest(
+            container_of_blocks(self._header, [(block.files, block.body) for block in blocks]),
+            sum(block.files for block in blocks),
+            sum(block.rows for block in blocks),
+            tuple(_summary(found, kind) for kind, *found in of_columns),
+        )
+
+    @cached_property
+    def _header(self) -> bytes:
+        metadata = {
+            "schema": json.dumps(self.schema.schema),
+            "schema-id": str(SCHEMA_ID),
+            "partition-spec": json.dumps(self.schema.spec),
+            "partition-spec-id": str(self.schema.spec_id),
+            "format-version": "2",
+            "content": "data",
+        }
+        return header(_entry_schema(self.schema), metadata, "deflate")
+
+
+def _digest(parts: Sequence[bytes]) -> bytes:
+    return blake2b(b"".join(parts), digest_size=_KEY_BYTES).digest()
 
 
 def _changed_head(snapshot_id: int, *, is_removed: bool) -> bytes:
@@ -180,6 +216,8 @@ def _map_field(name: str, kind: str, id_: int, key_id: int) -> dict[str, Any]:
 
 def _metrics(files: pa.Table, schema: IcebergSchema) -> list[bytes]:
     """Encode the four maps of each file: value counts, null counts, lower and upper bounds."""
+    if not schema.bounded:
+        return [4 * (VALUE + END)] * len(files)
     rows = longs(files["rows"].to_pylist())
     statistics = files["stats"].combine_chunks()
     values, nulls, lower, upper = [], [], [], []
@@ -214,12 +252,18 @@ def _maps(columns: Sequence[Sequence[bytes]], count: int) -> list[bytes]:
     return [b"".join([heads[count], items, ends[count]]) for count, items in zip(present, joined, strict=True)]
 
 
-def _summary(values: pa.Array, kind: str) -> bytes:
-    """Encode what the manifest list says of one partition column."""
+def _ends(values: pa.Array) -> Ends:
     ends = pc.min_max(values)
-    least, most = (single_values(pa.array([ends[end].as_py()], values.type), kind)[0] for end in ("min", "max"))
-    encoded = [NULL if end is None else VALUE + data(end) for end in (least, most)]
-    return b"".join([bytes([values.null_count > 0]), VALUE + b"\x00", *encoded])
+    return Ends(values.type, ends["min"].as_py(), ends["max"].as_py(), values.null_count > 0)
+
+
+def _summary(found: Sequence[Ends], kind: str) -> bytes:
+    """Encode what the manifest list says of one partition column."""
+    known = [ends for ends in found if ends.least is not None]
+    least, most = min((ends.least for ends in known), default=None), max((ends.most for ends in known), default=None)
+    values = single_values(pa.array([least, most], found[0].type), kind)
+    encoded = [NULL if value is None else VALUE + data(value) for value in values]
+    return b"".join([bytes([any(ends.has_null for ends in found)]), VALUE + b"\x00", *encoded])
 
 
 def struct_field(column: pa.ChunkedArray, name: str) -> pa.Array:
@@ -227,90 +271,3 @@ def struct_field(column: pa.ChunkedArray, name: str) -> pa.Array:
     # By its index: Arrow takes a name that begins with a dot as a path.
     array = column.combine_chunks()
     return pc.struct_field(array, array.type.get_field_index(name))
-
-
-def new_after(event_ids: pa.ChunkedArray) -> int | None:
-    """Return the event after which files are new; None if no file is.
-
-    It is the number with the most zeros at its end, in binary, of those that give neither too few new files nor too
-    many. So it stays the same while files are added, until there are too many.
-
-    Args:
-        event_ids: The events of all files of a table.
-    """
-    share = min(_power_of_two(len(event_ids) / _NEW_SHARE), _MOST_NEW)
-    if share < _LEAST_NEW:
-        return None
-    ids = np.asarray(event_ids)
-    at = len(ids) - share - share // _NEW_SHARE, len(ids) - share // _NEW_SHARE
-    least, end = np.partition(ids, at)[[*at]].tolist()
-    if least >= end:  # one event has many of them
-        return None
-    zeros = ((least - 1) ^ (end - 1)).bit_length() - 1
-    return int((end - 1) >> zeros << zeros)
-
-
-def manifest_groups(files: pa.Table, leading: str | None, after: int | None = None) -> Iterator[pa.Table]:
-    """Yield the files of each manifest.
-
-    Args:
-        files: As `Table.files` has them, in any order.
-        leading: The leading partition column; None if there is none.
-        after: The event after which files are new; None if no file is.
-    """
-    if after is not None:
-        is_new = pc.greater(files["event_id"], after)
-        yield from _groups_of_new(files.filter(is_new))
-        files = files.filter(pc.invert(is_new))
-    if not len(files):
-        return
-    keys = {"uri": files["uri"]}
-    values = None if leading is None else struct_field(files["partition"], leading)
-    if values is not None:
-        keys = {"leading": values, **keys}
-    order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
-    files = files.take(order)
-    uris = [uri.encode() for uri in files["uri"].to_pylist()]
-    values = None if values is None else values.take(order)
-    cuts = _cuts(uris, values)
-    starts = [0, *np.flatnonzero(cuts).tolist()]
-    for start, end in zip(starts, [*starts[1:], len(files)], strict=True):
-        yield files.slice(start, end - start)
-
-
-def _groups_of_new(files: pa.Table) -> Iterator[pa.Table]:
-    """Yield new files in the order of their events, so that the next ones change the last manifest."""
-    files = files.sort_by([("event_id", "ascending"), ("uri", "ascending")])
-    start = 0
-    for end, uri in enumerate(files["uri"].to_pylist(), 1):
-        if zlib.crc32(uri.encode()) % _MIN_FILES == 0 or end == len(files):
-            yield files.slice(start, end - start)
-            start = end
-
-
-def _cuts(uris: list[bytes], values: pa.Array | None) -> Cuts:
-    """Return True for each file that begins a manifest; the first of all is False."""
-    count = len(uris)
-    changes = np.zeros(count, np.bool_)
-    if values is not None:
-        codes = values.dictionary_encode().indices.fill_null(-1).to_numpy()
-        changes[1:] = codes[1:] != codes[:-1]
-    runs = int(changes.sum()) + 1
-    cuts = np.zeros(count, np.bool_)
-    step = _power_of_two(max(_MIN_FILES, count // _MAX_MANIFESTS) * runs / count)
-    starts = np.flatnonzero(changes)
-    for start in starts.tolist():
-        text = repr(values[start].as_py()) if values is not None else ""
-        cuts[start] = zlib.crc32(text.encode("utf-8", "backslashreplace")) % step == 0
-    ends = np.append(starts, count)
-    begins = np.insert(starts, 0, 0)
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        if end - begin > 2 * MAX_FILES:
-            for at in range(begin + 1, end):
-                cuts[at] = zlib.crc32(uris[at]) % MAX_FILES == 0
-    return cuts
-
-
-def _power_of_two(least: float) -> int:
-    """Return the largest power of two that is at most a number, and 1 for all below."""
-    return 1 << max(0, int(least).bit_length() - 1)

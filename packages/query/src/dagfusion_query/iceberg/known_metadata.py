@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from dagfusion_query.iceberg.grouped_files import GroupedFiles
 from dagfusion_query.iceberg.manifest_list import WrittenManifest
 from dagfusion_query.iceberg.past_states import PastState
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
@@ -26,6 +27,7 @@ class KnownMetadata:
     Attributes:
         clock: Returns seconds of a monotonic clock.
         lock: Held while an attribute is read or changed.
+        groups: How the files of the current version are grouped. It does not say what is in the object store.
         manifests: The manifests of the current version of the table.
         before: The manifests of the version before the current one.
         past: The manifests of the past snapshot that was written last.
@@ -39,6 +41,7 @@ class KnownMetadata:
 
     clock: Callable[[], float]
     lock: threading.Lock = field(default_factory=threading.Lock)
+    groups: GroupedFiles | None = None
     manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
     before: Mapping[str, WrittenManifest] = field(default_factory=dict)
     past: Mapping[str, WrittenManifest] = field(default_factory=dict)

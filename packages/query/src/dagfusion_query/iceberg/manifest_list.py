@@ -156,4 +156,4 @@ def _container(version: Version, entries: Sequence[bytes], parent_id: str, more:
         "format-version": "2",
         **more,
     }
-    return container(_LIST_SCHEMA, metadata, entries, is_plain=True)  # the vacuum looks for names in it
+    return container(_LIST_SCHEMA, metadata, entries)  # plain, because the vacuum looks for names in it

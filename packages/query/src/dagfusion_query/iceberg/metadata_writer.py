@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import obstore
-import pyarrow as pa
 import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
@@ -19,8 +18,10 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.iceberg.data_files import COLUMNS, data_files
-from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups, new_after
+from dagfusion_query.iceberg.data_files import data_files
+from dagfusion_query.iceberg.file_groups import new_after
+from dagfusion_query.iceberg.grouped_files import GroupedFiles
+from dagfusion_query.iceberg.iceberg_manifest import Block, ManifestEncoder
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 from dagfusion_query.iceberg.manifest_list import (
     WrittenManifest,
@@ -39,17 +40,18 @@ _WRITES = 16  # at once
 Manifests = Mapping[str, WrittenManifest]  # by the identity of their content
 
 
-class _Group(NamedTuple):
-    """The files of one manifest; see `encode_manifest_file`."""
+class WrittenVersion(NamedTuple):
+    """A version of a table whose manifests are in the object store.
 
-    files: pa.Table
-    schema: IcebergSchema
-    changed_by: int | None = None
-    is_removed: bool = False
+    Attributes:
+        manifests: Its manifests.
+        groups: How the files are grouped, from which the next version can start.
+        snapshot: Its snapshot.
+    """
 
-    @property
-    def key(self) -> str:
-        return f"{content_key(self.files, self.schema)} {self.changed_by} {self.is_removed}"
+    manifests: Manifests
+    groups: GroupedFiles
+    snapshot: WrittenSnapshot
 
 
 class MetadataWriter:
@@ -76,45 +78,55 @@ class MetadataWriter:
         return f"{self.folder(name)}/{file_name}"
 
     def write(
-        self, known: Manifests, table: Table, schema: IcebergSchema, *, is_consolidated: bool = False
-    ) -> tuple[Manifests, WrittenSnapshot]:
+        self,
+        known: Manifests,
+        before: GroupedFiles | None,
+        table: Table,
+        schema: IcebergSchema,
+        *,
+        is_consolidated: bool = False,
+    ) -> WrittenVersion:
         """Write the manifest list of a table, and the manifests that are not known.
 
         Args:
             known: Manifests that are in the object store.
+            before: Another version of the table, of which to use what is the same.
             table: The table.
             schema: Its columns.
             is_consolidated: Name large objects in place of the files that they replace.
-
-        Returns:
-            All manifests of the table, and the snapshot.
 
         Raises:
             StoreUnavailableError: They cannot be written.
         """
         files = data_files(table, schema, is_consolidated=is_consolidated)
-        groups = [
-            *_groups(files.small, schema, new_after(table.files["event_id"])),
-            *(_Group(group, schema.of_large_objects) for group in manifest_groups(files.large, None)),
-        ]
-        manifests = self._write_manifests(known, table.name, groups)
+        small, large = ManifestEncoder(schema), ManifestEncoder(schema.of_large_objects)
+        groups = GroupedFiles.of(files.small, small, new_after(table.files["event_id"]), before)
+        manifests = self._write_manifests(known, table.name, small, groups)
+        manifests |= self._write_manifests(known, table.name, large, GroupedFiles.of(files.large, large, None))
         listed = list(manifests.values())
         version = version_of(table, schema, listed, files.objects)
         content = encode_manifest_list(version, listed, files.large["uri"].to_pylist())
         list_uri = self.put(table.name, manifest_list_name(digest(content)), content)
         rows = sum(manifest.rows for manifest in listed)
         event_sum = pc.sum(table.files["event_id"], min_count=0).as_py()
-        return manifests, WrittenSnapshot(
+        snapshot = WrittenSnapshot(
             version, schema, list_uri, rows, files.count, files.size_bytes, event_sum, files.large_folder
         )
+        return WrittenVersion(manifests, groups, snapshot)
 
     def write_child(
-        self, known: Manifests, parent: PastState, snapshot: WrittenSnapshot, table: Table
+        self,
+        known: Manifests,
+        before: GroupedFiles | None,
+        parent: PastState,
+        snapshot: WrittenSnapshot,
+        table: Table,
     ) -> tuple[Manifests, WrittenSnapshot]:
         """Write the manifest list of a snapshot after its parent, and the manifests that are not known.
 
         Args:
             known: Manifests that are in the object store.
+            before: Another version of the table, of which to use what is the same.
             parent: The state before it.
             snapshot: The snapshot, without large objects.
             table: The table as of the snapshot.
@@ -125,18 +137,22 @@ class MetadataWriter:
         Raises:
             StoreUnavailableError: They cannot be written.
         """
-        schema, before, version = snapshot.schema, parent.written.version, snapshot.version
+        schema, version, name = snapshot.schema, snapshot.version, table.name
+        earlier = parent.written.version
         files = FileChange.of(parent, data_files(table, schema, is_consolidated=False).small)
         after = new_after(table.files["event_id"])
-        kept = self._write_manifests(known, table.name, _groups(files.kept, schema, after))
-        added = self._write_manifests(known, table.name, _groups(files.added, schema, after, version.snapshot_id))
-        gone = _groups(files.removed, schema, None, version.snapshot_id, is_removed=True)
-        removed = self._write_manifests(known, table.name, gone)
+        as_before = ManifestEncoder(schema)
+        as_added, as_removed = (
+            ManifestEncoder(schema, version.snapshot_id, is_removed=is_removed) for is_removed in (False, True)
+        )
+        kept = self._write_manifests(known, name, as_before, GroupedFiles.of(files.kept, as_before, after, before))
+        added = self._write_manifests(known, name, as_added, GroupedFiles.of(files.added, as_added, after))
+        removed = self._write_manifests(known, name, as_removed, GroupedFiles.of(files.removed, as_removed, None))
         changed = [*added.values(), *removed.values()]
-        content = encode_child_list(version, before, list(kept.values()), changed)
+        content = encode_child_list(version, earlier, list(kept.values()), changed)
         list_uri = self.put(table.name, manifest_list_name(digest(content)), content)
         added_rows, removed_rows = (sum(one.rows for one in some.values()) for some in (added, removed))
-        change = Change(before.snapshot_id, len(files.added), added_rows, len(files.removed), removed_rows)
+        change = Change(earlier.snapshot_id, len(files.added), added_rows, len(files.removed), removed_rows)
         return kept, replace(snapshot, list_uri=list_uri, change=change)
 
     def put(self, name: TableName, file_name: str, content: bytes) -> str:
@@ -180,15 +196,16 @@ class MetadataWriter:
         self._pool.shutdown(cancel_futures=True)
 
     def _write_manifests(
-        self, known: Manifests, name: TableName, groups: Sequence[_Group]
+        self, known: Manifests, name: TableName, encoder: ManifestEncoder, groups: GroupedFiles
     ) -> dict[str, WrittenManifest]:
         """Write the manifests that are not known, and return all."""
-        keyed = {group.key: group for group in groups}
         waiting: list[Future[str]] = []
         try:
             # Encoding takes a core, and threads would only contend for it.
             made = {
-                key: known[key] if key in known else self._written(name, group, waiting) for key, group in keyed.items()
+                key: known[key] if key in known else self._written(name, encoder, blocks, waiting)
+                for blocks in groups.manifests
+                for key in (encoder.key(blocks),)
             }
             for future in waiting:
                 future.result()
@@ -197,29 +214,17 @@ class MetadataWriter:
             for future in waiting:
                 future.cancel()
 
-    def _written(self, name: TableName, group: _Group, waiting: "list[Future[str]]") -> WrittenManifest:
+    def _written(
+        self, name: TableName, encoder: ManifestEncoder, blocks: Sequence[Block], waiting: "list[Future[str]]"
+    ) -> WrittenManifest:
         """Return a manifest that is being written."""
-        made = encode_manifest_file(group.files, group.schema, group.changed_by, is_removed=group.is_removed)
+        made = encoder.manifest(blocks)
         file_name = manifest_name(digest(made.content))
         waiting.append(self._pool.submit(self.put, name, file_name, made.content))
-        uri, spec_id = self.uri(name, file_name), group.schema.spec_id
+        uri, spec_id = self.uri(name, file_name), encoder.schema.spec_id
         return WrittenManifest(
-            uri, len(made.content), made.files, made.rows, made.partitions, spec_id, group.is_removed
+            uri, len(made.content), made.files, made.rows, made.partitions, spec_id, encoder.is_removed
         )
-
-
-def _groups(
-    files: pa.Table,
-    schema: IcebergSchema,
-    after: int | None,
-    changed_by: int | None = None,
-    *,
-    is_removed: bool = False,
-) -> list[_Group]:
-    """Return the files of each manifest; `after` is the event after which files are new."""
-    leading = schema.partition[0].name if schema.partition else None
-    groups = manifest_groups(files, leading, after)
-    return [_Group(group.select(COLUMNS), schema, changed_by, is_removed) for group in groups]
 
 
 def digest(content: bytes) -> str:

@@ -10,7 +10,8 @@ from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 
 _OBJECT = ["event_id", "uri"]
 _NAMED = [*_OBJECT, "run_id"]
-_OF_REMOVED = ["uri", "size_bytes", "rows", "partition"]  # all that is said of a file that a snapshot no longer has
+# All that is said of a file that a snapshot no longer has, and what orders files.
+_OF_REMOVED = ["event_id", "uri", "size_bytes", "rows", "partition"]
 
 
 @dataclass(frozen=True)

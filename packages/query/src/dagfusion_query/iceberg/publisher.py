@@ -20,6 +20,7 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.config import Config
 from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.iceberg.grouped_files import GroupedFiles
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
 from dagfusion_query.iceberg.known_metadata import SURELY_KEPT_S, KnownMetadata, keep_last
 from dagfusion_query.iceberg.manifest_list import WrittenManifest
@@ -164,10 +165,10 @@ class Publisher:
         entry, schema = self._metadata_of(past.name), iceberg_schema(past, layouts)
         if not schema.columns and not schema.partition:
             return None
-        manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
+        written = self._writer.write(*self._known(entry, past.name), past, schema)
         with entry.lock:
-            entry.past, entry.past_s = manifests, self._clock()
-            return self._note(entry, written, past)
+            entry.past, entry.past_s = written.manifests, self._clock()
+            return self._note(entry, written.snapshot, past)
 
     def publish_as_of(self, past: Table, layouts: Sequence[Layout]) -> Published:
         """Return the metadata of a past state as a separate table, for a statement that begins now.
@@ -189,7 +190,7 @@ class Publisher:
         if kept is not None and kept[0]() is past and self._clock() - kept[2] < SURELY_KEPT_S:
             return kept[1](past)
         schema = _with_columns(past, iceberg_schema(past, layouts))
-        manifests, written = self._writer.write(self._known(entry, past.name), past, schema)
+        manifests, _, written = self._writer.write(*self._known(entry, past.name), past, schema)
         now, metadata = self._clock(), encode_metadata(past, written)
         uri = self._writer.put(past.name, past_metadata_name(written.version.sequence, digest(metadata)), metadata)
         version: Callable[[Table], Published] = partial(Published, uri, metadata, written)
@@ -217,7 +218,7 @@ class Publisher:
             StoreUnavailableError: The metadata cannot be written.
         """
         entry = self._metadata_of(table.name)
-        manifests, written = self._writer.write_child(self._known(entry, table.name), parent, snapshot, table)
+        manifests, written = self._writer.write_child(*self._known(entry, table.name), parent, snapshot, table)
         with entry.lock:
             entry.of_child, entry.past_s = manifests, self._clock()
             keep_last(entry.children, _pair(parent, snapshot), written)
@@ -288,17 +289,22 @@ class Publisher:
     def _written(self, entry: _TableMetadata, table: Table, schema: IcebergSchema) -> Published:
         self._forget_deleted(entry, table.name)
         is_consolidated = self._is_consolidated(table.name)
-        manifests, written = self._writer.write(entry.known, table, schema, is_consolidated=is_consolidated)
+        manifests, groups, written = self._writer.write(
+            entry.known, entry.groups, table, schema, is_consolidated=is_consolidated
+        )
+        entry.groups = groups
         published = self._with_metadata(table, written)
         entry.before, entry.manifests, entry.named_s = entry.manifests, manifests, self._clock()
         if written.large_folder is None:  # the vacuum may delete the large objects of older snapshots
             self._note(entry, written, table)
         return published
 
-    def _known(self, entry: _TableMetadata, name: TableName) -> Mapping[str, WrittenManifest]:
+    def _known(
+        self, entry: _TableMetadata, name: TableName
+    ) -> tuple[Mapping[str, WrittenManifest], GroupedFiles | None]:
         with entry.lock:
             self._forget_deleted(entry, name)
-            return entry.known
+            return entry.known, entry.groups
 
     def _forget_deleted(self, entry: _TableMetadata, name: TableName) -> None:
         """Forget manifests and snapshots that are no longer in the object store.
