@@ -16,6 +16,7 @@ from deltalake import DeltaTable, QueryBuilder
 from dagfusion_query.connection import EmbeddedConnection
 from dagfusion_query.delta.delta_log import Exported, export_delta
 from dagfusion_query.sql_text import parse_table
+from tests.query.spark.sail import answer
 
 EXTENSIONS = ("httpfs", "delta")
 Rows = list[tuple[Any, ...]]
@@ -29,12 +30,14 @@ class Lake:
         connection: DagFusion over its event log.
         s3: The fields of an IO manager that name the server and its bucket.
         duckdb: DuckDB with the keys of the store.
+        sail: The URL of a Spark Connect server; None to do without.
     """
 
     instance: dg.DagsterInstance
     connection: EmbeddedConnection
     s3: Mapping[str, Any]
     duckdb: duckdb.DuckDBPyConnection
+    sail: str | None = None
 
     def materialize(self, asset: dg.AssetsDefinition, manager: dg.ConfigurableIOManager, **how: Any) -> None:
         """Run an asset."""
@@ -79,6 +82,9 @@ class Lake:
             ),
             "duckdb": lambda: self.duckdb.execute(f"SELECT {wanted} FROM delta_scan('{location}')").to_arrow_table(),
         }
+        if (sail := self.sail) is not None:
+            names = ", ".join(f"`{column}`" for column in columns)
+            readers["sail"] = lambda: answer(sail, f"SELECT {names} FROM delta.`{location}`")
         return {name: rows_of(read()) for name, read in readers.items() if name not in without}
 
 

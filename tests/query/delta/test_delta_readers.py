@@ -1,8 +1,9 @@
-"""deltalake, DuckDB and Polars, unmodified, read from exported Delta logs what DagFusion answers."""
+"""deltalake, DuckDB, Polars and Sail, unmodified, read from exported Delta logs what DagFusion answers."""
 
 import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dagfusion_query.errors import UnknownTableError
 from dagfusion_query.object_store import open_store
 from tests.pipeline.written import HOSTILE, Places, key_range
 from tests.query.delta.delta_lake import Lake, duckdb_with, queried, rows_of, same
+from tests.query.spark.sail import local_cluster
 from tests.stores import s3_fields
 
 __all__ = ["s3_fields"]
@@ -68,6 +70,13 @@ def flat(s3_fields: dict[str, Any]) -> S3ParquetIOManager:
 def name() -> str:
     """Of an asset that no other test has."""
     return f"delta_{next(_names)}"
+
+
+@pytest.fixture
+def with_sail(lake: Lake, tmp_path: Path) -> Iterator[Lake]:
+    """The lake with one more reader."""
+    with local_cluster(tmp_path, lake.options | {"AWS_ENDPOINT": lake.s3["endpoint_url"]}) as remote:
+        yield replace(lake, sail=remote)
 
 
 def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> None:
@@ -289,3 +298,19 @@ def test_partition_columns_of_types(lake: Lake, name: str) -> None:
     report(lake, name, f"{path}/data.parquet", pa.table({"n": [1]}), partition)
     table = f"uat_default.{name}"
     assert len(same(lake, table, ["n", *(column for column, _, _ in values)], lake.export(table).location)) == 1
+
+
+def test_sail_reads_the_same(
+    with_sail: Lake,
+    *,
+    hive: PartitionedS3ParquetIOManager,
+    flat: S3ParquetIOManager,
+    s3_fields: dict[str, Any],
+    name: str,
+    long: None,  # noqa: ARG001  # a cluster is started
+) -> None:
+    test_the_life_of_a_partitioned_table(with_sail, hive, name)
+    test_objects_named_after_runs(with_sail, s3_fields, f"{name}_runs")
+    test_partitions_without_folders(with_sail, flat, f"{name}_days")
+    test_partitions_of_hours(with_sail, hive, f"{name}_hours")
+    test_partition_columns_of_types(with_sail, f"{name}_types")

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
+import pyarrow as pa
+
+from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement
 
 from tests.http_servers import answering
 
@@ -95,7 +99,6 @@ def running(
         workers: How many processes run tasks.
     """
     with ExitStack() as stack:
-        named = ", ".join(f'{key}="{value}"' for key, value in {"type": "iceberg-rest", **catalog}.items())
         variables = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(folder / "kubeconfig"),
@@ -106,7 +109,7 @@ def running(
             "SAIL_CLUSTER__WORKER_TASK_SLOTS": "128",
             "SAIL_CLUSTER__WORKER_HEARTBEAT_INTERVAL_SECS": "1",
             "SAIL_CLUSTER__WORKER_HEARTBEAT_TIMEOUT_SECS": "5",
-            "SAIL_CATALOG__LIST": f"[{{{named}}}]",
+            "SAIL_CATALOG__LIST": _listed(catalog),
             **store,
         }
         cluster = Cluster(f"sc://{_LOCALHOST}:{port}", variables, folder / "sail.log")
@@ -116,6 +119,49 @@ def running(
         cluster.server = cluster.start("spark", "server", "--port", str(port))
         await_port(port)
         yield cluster
+
+
+@contextmanager
+def local_cluster(folder: Path, store: Mapping[str, str], catalog: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run a cluster whose two workers are threads of the server; yield the URL of its Spark Connect server.
+
+    Args:
+        folder: Gets its log.
+        store: As in `running`.
+        catalog: Likewise; None for no catalog.
+    """
+    port = free_port()
+    variables = {
+        "PATH": os.environ["PATH"],
+        "SAIL_MODE": "local-cluster",
+        "SAIL_CLUSTER__WORKER_INITIAL_COUNT": "2",
+        "SAIL_CLUSTER__WORKER_MAX_COUNT": "2",
+        "SAIL_CLUSTER__WORKER_TASK_SLOTS": "128",
+        **({} if catalog is None else {"SAIL_CATALOG__LIST": _listed(catalog)}),
+        **store,
+    }
+    cluster = Cluster(f"sc://{_LOCALHOST}:{port}", variables, folder / "sail.log")
+    try:
+        cluster.server = cluster.start("spark", "server", "--port", str(port))
+        await_port(port)
+        yield cluster.remote
+    finally:
+        cluster.end()
+
+
+def answer(remote: str, statement: str) -> pa.Table:
+    """Return the rows of a statement of Spark's SQL."""
+    running = SparkStatement(SparkSession(remote, str(uuid.uuid4())), str(uuid.uuid4()), statement)
+    try:
+        return pa.Table.from_batches([*running.batches()])
+    finally:
+        running.close()
+
+
+def _listed(catalog: Mapping[str, str]) -> str:
+    """Return a catalog as Sail's variable has it."""
+    named = ", ".join(f'{key}="{value}"' for key, value in {"type": "iceberg-rest", **catalog}.items())
+    return f"[{{{named}}}]"
 
 
 def free_port() -> int:

@@ -35,9 +35,13 @@ class Writer:
     of_runs: PartitionedS3ParquetIOManager
 
     @classmethod
-    def over(cls, instance: dg.DagsterInstance, store: Mapping[str, Any]) -> "Writer":
-        hive = (PartitionedS3ParquetIOManager(**store, file_naming=naming) for naming in ("stable", "per_run"))
-        return cls(instance, next(hive), S3ParquetIOManager(**store), next(hive))
+    def over(
+        cls, instance: dg.DagsterInstance, store: Mapping[str, Any], options: Mapping[str, Any] | None = None
+    ) -> "Writer":
+        """Return a writer to a store; its files have what `options` of IO managers say."""
+        fields = {**store, **(options or {})}
+        hive = (PartitionedS3ParquetIOManager(**fields, file_naming=naming) for naming in ("stable", "per_run"))
+        return cls(instance, next(hive), S3ParquetIOManager(**fields), next(hive))
 
     def materialize(
         self, name: str, frame: pl.DataFrame, column: str | None = None, *, keeps_past: bool = False

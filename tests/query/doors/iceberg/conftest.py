@@ -30,10 +30,12 @@ from tests.query.catalog.folding import EMPTY, written
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.lake import PLACES, Lake, running
 from tests.query.doors.iceberg.openapi import judged
+from tests.query.doors.iceberg.other_clients import Daft, Sail, running_daft
 from tests.query.fake_service import FakeService, environment
 from tests.query.iceberg.conftest import publisher
 from tests.query.iceberg.reading import Part, record
 from tests.query.spark import spark_runtime
+from tests.query.spark.sail import local_cluster
 from tests.query.spark.spark_runtime import Spark
 from tests.stores import s3_fields
 
@@ -59,6 +61,20 @@ def lake(
     shutil.copytree(sqlite_pattern, home)
     with running(home, folder, s3_fields, "iceberg", spark) as lake:
         yield lake
+
+
+@pytest.fixture(scope="session")
+def daft(lake: Lake, tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Daft]:  # noqa: ARG001
+    with running_daft(lake, tmp_path_factory.mktemp("daft")) as daft:
+        yield daft
+
+
+@pytest.fixture(scope="session")
+def sail(lake: Lake, tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Sail]:  # noqa: ARG001
+    store = {key: value for key, value in lake.variables.items() if key.startswith("AWS_")}
+    store |= {"AWS_ENDPOINT": store["AWS_ENDPOINT_URL"], "AWS_ALLOW_HTTP": "true"}
+    with local_cluster(tmp_path_factory.mktemp("sail"), store, {"name": "lake", "uri": lake.url}) as remote:
+        yield Sail(remote, lake)
 
 
 @pytest.fixture(scope="session")

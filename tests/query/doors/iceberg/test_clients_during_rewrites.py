@@ -3,7 +3,8 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -18,22 +19,28 @@ PLACES = ("a", "b", "c", "d")
 REWRITES = 2
 Rows = list[tuple[Any, ...]]
 Read = Callable[[], Rows]
+Rewrite = Callable[[int], None]
+Plan = Callable[[], AbstractContextManager[Mapping[str, Read]]]
 pytestmark = [
     pytest.mark.usefixtures("heavy"),
     pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning"),
 ]
 
 
-@pytest.fixture(params=["per_run", "stable"])
-def naming(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def rewriting(
+    lake: Lake, fields: Mapping[str, Any], name: str, naming: str, options: Mapping[str, Any] | None = None
+) -> Rewrite:
+    """Return what writes all partitions with n + 1 rows of the number n each: no two versions of an object are as long.
 
-
-@pytest.fixture
-def rewrite(lake: Lake, s3_fields: dict[str, Any], name: str, naming: str) -> Callable[[int], None]:
-    """Writes all partitions with n + 1 rows of the number n each, so that no two versions of an object are as long."""
-    options: dict[str, Any] = {**s3_fields, "prefix": "iceberg", "file_naming": naming}
-    manager = PartitionedS3ParquetIOManager(**options)
+    Args:
+        lake: The deployment.
+        fields: Of the store.
+        name: Of the asset.
+        naming: Of its files.
+        options: More of the IO manager.
+    """
+    settings: dict[str, Any] = {**fields, "prefix": "iceberg", "file_naming": naming, **(options or {})}
+    manager = PartitionedS3ParquetIOManager(**settings)
     rows: list[int] = []
 
     @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*PLACES]), metadata={"partition_expr": "place"})
@@ -73,12 +80,11 @@ def check(client: str, rows: Rows, naming: str) -> None:
     assert naming == "stable" or max(numbers) - min(numbers) <= 1, (client, counts)
 
 
-def test_a_reader_that_loaded_the_table_before(
-    lake: Lake, rewrite: Callable[[int], None], name: str, naming: str
-) -> None:
+def read_what_was_loaded_before(plan: Plan, rewrite: Rewrite, naming: str) -> set[str]:
+    """Write a table again after clients have loaded it; return which of them fail to read it then."""
     rewrite(1)
     failed = set[str]()
-    with planned(lake, f"uat_default.{name}") as reads:
+    with plan() as reads:
         rewrite(2)
         for client, read in reads.items():
             if naming == "per_run":
@@ -90,13 +96,14 @@ def test_a_reader_that_loaded_the_table_before(
                 failed.add(client)
             else:
                 check(client, rows, naming)
-        assert ("duckdb" in failed) == (naming == "stable"), "it knows the sizes of the objects"
-    with planned(lake, f"uat_default.{name}") as reads:
+    with plan() as reads:
         for client, read in reads.items():
             assert sorted(read()) == sorted((place, 2) for place in PLACES * 3), client
+    return failed
 
 
-def test_reads_while_runs_write(lake: Lake, rewrite: Callable[[int], None], name: str, naming: str) -> None:
+def read_while_runs_write(plan: Plan, rewrite: Rewrite, naming: str) -> None:
+    """Read a table while runs write it: with the names of runs, each read has its rows."""
     rewrite(0)
     ended = threading.Event()
 
@@ -112,7 +119,7 @@ def test_reads_while_runs_write(lake: Lake, rewrite: Callable[[int], None], name
     is_last = False
     while not is_last:
         is_last = ended.is_set()  # then nothing is written while the clients read
-        with planned(lake, f"uat_default.{name}") as reads:
+        with plan() as reads:
             for client, read in reads.items():
                 try:
                     rows = read()
@@ -124,3 +131,16 @@ def test_reads_while_runs_write(lake: Lake, rewrite: Callable[[int], None], name
                     outcomes[client] = max(n for _, n in rows)
     thread.join(PATIENCE_S)
     assert outcomes == dict.fromkeys(reads, REWRITES)
+
+
+@pytest.mark.parametrize("naming", ["per_run", "stable"])
+def test_readers_that_loaded_the_table_before(lake: Lake, s3_fields: dict[str, Any], name: str, naming: str) -> None:
+    rewrite, plan = rewriting(lake, s3_fields, name, naming), partial(planned, lake, f"uat_default.{name}")
+    failed = read_what_was_loaded_before(plan, rewrite, naming)
+    assert ("duckdb" in failed) == (naming == "stable"), "it knows the sizes of the objects"
+
+
+@pytest.mark.parametrize("naming", ["per_run", "stable"])
+def test_reads_while_runs_write(lake: Lake, s3_fields: dict[str, Any], name: str, naming: str) -> None:
+    rewrite, plan = rewriting(lake, s3_fields, name, naming), partial(planned, lake, f"uat_default.{name}")
+    read_while_runs_write(plan, rewrite, naming)

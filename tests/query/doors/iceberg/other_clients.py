@@ -1,0 +1,114 @@
+"""Clients of the Iceberg catalog that run in processes of their own: Daft, and Sail as a cluster in one process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from dagfusion_contract.iceberg_names import version_of_metadata
+from tests.doctest.documents import blocks
+from tests.query.doors.iceberg.lake import Lake
+from tests.query.spark.sail import answer
+
+LIBRARIES = ("daft==0.7.26", "pyarrow<26", "pyiceberg==0.12.0")  # it needs an older pyarrow than the tests
+Read = Callable[[], pa.Table]
+
+
+class Client(Protocol):
+    """A client.
+
+    Attributes:
+        options: What the IO managers that write for it need.
+    """
+
+    options: Mapping[str, Any]
+
+    def loaded(self, table: str, columns: Sequence[str]) -> Read:
+        """Return what reads columns of a table as it is now."""
+
+    def read(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a table."""
+
+
+class ClientError(Exception):
+    """What a client said."""
+
+
+class Daft:
+    """Daft, in an environment of its own."""
+
+    options: Mapping[str, Any] = {"field_ids": True, "partition_columns_in_files": True}
+
+    def __init__(self, process: "subprocess.Popen[str]", file: Path) -> None:
+        self._process, self._file = process, file
+
+    def loaded(self, table: str, columns: Sequence[str]) -> Read:
+        """Return what reads columns of a table as it is now."""
+        self._run(load=table)
+        return lambda: self._rows(table=table, columns=[*columns])
+
+    def read(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a table."""
+        return self.loaded(table, columns)()
+
+    def sql(self, statement: str) -> pa.Table:
+        """Return the rows of a statement over the tables that were loaded."""
+        return self._rows(sql=statement)
+
+    def _rows(self, **command: Any) -> pa.Table:
+        self._run(file=str(self._file), **command)
+        with pa.ipc.open_file(self._file) as reader:
+            return reader.read_all()
+
+    def _run(self, **command: Any) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(command)}\n")
+        self._process.stdin.flush()
+        error = json.loads(self._process.stdout.readline() or '"Daft ended"')
+        if error is not None:
+            raise ClientError(error)
+
+
+@contextmanager
+def running_daft(lake: Lake, folder: Path) -> Iterator[Daft]:
+    """Run Daft."""
+    options = ["--quiet", "--no-project", "--isolated", "--python", sys.executable]
+    libraries = [part for name in LIBRARIES for part in ("--with", name)]
+    code = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "python")
+    function = next(one for one in code if "rows_by_daft" in one)
+    script = str(Path(__file__).with_name("daft_process.py"))
+    command = ["uv", "run", *options, *libraries, "python", script, function, lake.url]
+    variables = {name: value for name, value in lake.variables.items() if name.startswith("AWS_")}
+    environment = os.environ | variables | {"DAFT_PROGRESS_BAR": "0"}
+    pipe = subprocess.PIPE
+    with (folder / "daft.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=log)  # noqa: S603
+    with process:  # the end of its input ends it
+        yield Daft(process, folder / "rows.arrow")
+
+
+class Sail:
+    """Sail, over the catalog `lake`."""
+
+    options: Mapping[str, Any] = {}
+
+    def __init__(self, remote: str, lake: Lake) -> None:
+        self.remote, self._lake = remote, lake
+
+    def loaded(self, table: str, columns: Sequence[str]) -> Read:
+        """Return what reads columns of a table as it is now, as a service names it in what it sends."""
+        namespace, _, name = table.partition(".")
+        version = version_of_metadata(self._lake.pyiceberg().load_table(table).metadata_location)
+        wanted = ", ".join(f"`{column}`" for column in columns)
+        return lambda: answer(self.remote, f"SELECT {wanted} FROM lake.`{namespace}@{version}`.`{name}`")
+
+    def read(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a table."""
+        return answer(self.remote, f"SELECT {', '.join(f'`{column}`' for column in columns)} FROM lake.{table}")
