@@ -313,4 +313,6 @@ def test_sail_reads_the_same(
     test_objects_named_after_runs(with_sail, s3_fields, f"{name}_runs")
     test_partitions_without_folders(with_sail, flat, f"{name}_days")
     test_partitions_of_hours(with_sail, hive, f"{name}_hours")
-    test_partition_columns_of_types(with_sail, f"{name}_types")
+    test_partition_columns_of_types(with_sail, f"{name}_values")
+    test_types_of_an_unpartitioned_table(with_sail, hive, f"{name}_types")
+    test_a_file_beside_its_folder(with_sail, flat, f"{name}_file")

@@ -21,7 +21,6 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement
-
 from tests.http_servers import answering
 
 SAIL = Path(sys.executable).with_name("sail")
