@@ -10,6 +10,7 @@ import hypothesis
 import hypothesis.strategies as st
 import obstore
 import pytest
+from pyiceberg.expressions import EqualTo
 
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_query.catalog.fold import fold
@@ -21,7 +22,7 @@ from dagfusion_query.iceberg.iceberg_manifest import ManifestEncoder
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, ORGS, READER, written
-from tests.query.iceberg.reading import Part, bounds_of, data_files, manifests, only, publish, record
+from tests.query.iceberg.reading import Part, bounds_of, data_files, folded, manifests, only, opened, publish, record
 from tests.tiers import examples
 
 KINDS = {"state": "string", "day": "date32[day]"}
@@ -155,6 +156,28 @@ def test_services_with_different_pasts_have_the_files_of_the_catalog(
             assert len({one.snapshot.list_uri for one in found}) == 1
     for service in services:
         service.close()
+
+
+@pytest.mark.parametrize("leading", ["state", "hour"])
+def test_the_hours_of_a_night_in_autumn_are_apart(tmp_path: Path, leading: str) -> None:
+    """Two hours of a zone have one local time; they are in different blocks, and the later one is in the bounds."""
+    kinds = {"state": "string", "hour": "timestamp[us, tz=Europe/Berlin]"}
+    hours = [dt.datetime(2024, 10, 26, 18, tzinfo=dt.UTC) + dt.timedelta(hours=hour) for hour in range(8)]  # to 01:00
+    order = [leading, *(kinds.keys() - {leading})]
+    parts = [
+        Part(tuple({"state": state, "hour": f"{hour:%Y-%m-%dT%H:%M:%S}Z"}[name] for name in order), {}, {}, 3)
+        for hour in hours
+        for state in ("CA", "NY", "TX")
+    ]
+    for first in range(1, 9):  # blocks begin at other files
+        service = Publisher(f"file://{tmp_path / str(first)}", Settings())
+        with small_groups():
+            snapshot = folded(parts, {name: kinds[name] for name in order}, first=first)
+            table = opened(publish(service, snapshot))
+        service.close()
+        for hour in hours:
+            planned = [*table.scan(row_filter=EqualTo("hour", hour.isoformat())).plan_files()]
+            assert len(planned) == 3, (first, hour)
 
 
 def check_crash(service: Publisher, snapshot: Snapshot, folder: Path, puts: int) -> None:

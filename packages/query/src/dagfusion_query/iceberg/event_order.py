@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.iceberg.file_groups import KEY_BITS, Codes, LeadingValues, Numbers
+from dagfusion_query.iceberg.file_groups import KEY_BITS, Codes, LeadingValues, Numbers, comparable
 
 # What tells two files of one event apart, besides what manifests say of them.
 IDENTITY = ("materialized_at", "modified", "etag", "schema_fingerprint")
@@ -247,6 +247,6 @@ def _leading(files: pa.Table, leading: str | None) -> tuple[list[object], Number
         return [None], np.zeros(len(files), np.int64)
     chunks = [pc.struct_field(chunk, chunk.type.get_field_index(leading)) for chunk in files["partition"].chunks]
     encoded = pa.chunked_array(chunks).dictionary_encode().unify_dictionaries()
-    values = encoded.chunk(0).dictionary.to_pylist()
+    values = comparable(encoded.chunk(0).dictionary).to_pylist()
     numbers = [chunk.indices.fill_null(len(values)).to_numpy() for chunk in encoded.chunks]
     return [*values, None], np.concatenate(numbers).astype(np.int64)

@@ -72,6 +72,14 @@ class LeadingValues:
         return group_of[codes]
 
 
+def comparable(values: pa.Array) -> pa.Array:
+    """Return partition values with an order and a hash in Python: instants as integers, the others as they are.
+
+    Python compares the local times of instants in one zone, so the two hours of a night in autumn would be equal.
+    """
+    return values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
+
+
 def _order(value: Any) -> tuple[bool, Any]:
     return value is not None, value
 

@@ -30,6 +30,7 @@ from dagfusion_query.iceberg.avro import (
     longs,
     single_values,
 )
+from dagfusion_query.iceberg.file_groups import comparable
 from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, IcebergSchema, avro_name
 
 _ADDED, _REMOVED = 1, 2  # status ADDED and DELETED
@@ -253,7 +254,7 @@ def _maps(columns: Sequence[Sequence[bytes]], count: int) -> list[bytes]:
 
 
 def _ends(values: pa.Array) -> Ends:
-    ends = pc.min_max(values)
+    ends = pc.min_max(comparable(values))
     return Ends(values.type, ends["min"].as_py(), ends["max"].as_py(), values.null_count > 0)
 
 
@@ -261,7 +262,8 @@ def _summary(found: Sequence[Ends], kind: str) -> bytes:
     """Encode what the manifest list says of one partition column."""
     known = [ends for ends in found if ends.least is not None]
     least, most = min((ends.least for ends in known), default=None), max((ends.most for ends in known), default=None)
-    values = single_values(pa.array([least, most], found[0].type), kind)
+    compared = comparable(pa.array([], found[0].type)).type
+    values = single_values(pa.array([least, most], compared).cast(found[0].type), kind)
     encoded = [NULL if value is None else VALUE + data(value) for value in values]
     return b"".join([bytes([any(ends.has_null for ends in found)]), VALUE + b"\x00", *encoded])
 
