@@ -206,6 +206,12 @@ def test_the_keys_of_metadata_are_those_of_the_environment_else_of_all(
     assert listed(read.settings.metadata_keys) == ("c",)
 
 
+def test_no_keys_of_an_environment_are_those_of_all(write: Write) -> None:
+    file = write(TWO.replace('metadata_keys = ["where", "path"]', 'metadata_keys = ""'))
+    uat = read_config({"UAT_KEY": "id", "DAGFUSION_METADATA_KEYS": "a, b"}, file=file).environments[0]
+    assert listed(uat.settings.metadata_keys) == ("a", "b")
+
+
 def test_days_after_which_objects_are_archived(write: Write) -> None:
     write(TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\narchived_after_days = 90'))
 

@@ -109,6 +109,18 @@ def test_a_result_of_known_length_that_is_cut_off_between_two_messages(messages:
         connection.sql("SELECT 1").to_arrow()
 
 
+def test_a_result_without_a_marked_end_is_refused() -> None:
+    """If it were cut off between two messages, it would look whole."""
+    body = pa.schema({"n": pa.int64()}).serialize().to_pybytes()
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apache.arrow.stream\r\n\r\n"
+    with (
+        stranger(head + body) as url,
+        HttpConnection(url) as connection,
+        pytest.raises(BrokenStreamError, match="neither a length nor chunks"),
+    ):
+        connection.sql("SELECT 1")
+
+
 @pytest.mark.parametrize(
     "url",
     [

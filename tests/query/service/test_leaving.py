@@ -71,6 +71,7 @@ def test_queries_are_seen_by_the_token_that_ran_them_and_not_by_the_next_of_its_
     registry, grants = Registry(10), Grants.parse(["uat"])
     old, new = (Caller("ann", grants, "http", token_id) for token_id in ("0123", "4567"))
     running, over = (registry.open(Query("SELECT 1"), old) for _ in range(2))
+    over.end(State.finished, None)
     registry.close(over, keep=True)
     assert len(registry.infos(old)) == 2
     assert registry.infos(new) == []
@@ -82,7 +83,9 @@ def test_queries_are_seen_by_the_token_that_ran_them_and_not_by_the_next_of_its_
 
 def test_a_long_statement_is_remembered_by_its_beginning() -> None:
     registry, ann = Registry(10), Caller("ann", ALL, "http")
-    registry.close(registry.open(Query("SELECT 1 --" + "x" * 100_000), ann), keep=True)
+    entry = registry.open(Query("SELECT 1 --" + "x" * 100_000), ann)
+    entry.end(State.finished, None)
+    registry.close(entry, keep=True)
     [info] = registry.infos(ann)
     assert info.sql.startswith("SELECT 1 --xxx")
     assert info.sql.endswith("... (100,011 characters)")

@@ -353,12 +353,25 @@ def test_a_killed_service_leaves_a_whole_file(tmp_path: Path, processes: None) -
         assert 0 < len(known) <= 500
 
 
+def test_many_queries_are_written_before_the_registry_forgets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "_GATHER_S", PATIENCE_S)
+    history = QueryHistory(tmp_path, 10_000, 1 << 30)
+    for number in range(history_module._BATCH):
+        history.record(info(number), "ann")
+    eventually(lambda: len(ids(history, limit=10_000)) == history_module._BATCH)
+    monkeypatch.undo()
+    closed(history)
+
+
 def test_a_query_of_a_token_is_that_of_its_id(tmp_path: Path) -> None:
     history = QueryHistory(tmp_path, 10, 1 << 30)
     registry = Registry(1, history, lambda stats: QueryCost(0.0, stats.total_s, "2025-06-01"))
     for caller in (BOB, ANN):
         entry = registry.open(Query("SELECT 1"), caller)
         entry.update_stats(total_s=2.5)
+        entry.end(State.finished, None)
         registry.close(entry, keep=True)
     closed(history)
     [bobs] = history.infos("token-of-bob", 10)

@@ -13,7 +13,7 @@ def test_the_line_of_a_query_has_the_runs_that_wrote_what_it_read(caplog: pytest
     registry = Registry(10)
     entry = registry.open(Query("SELECT 'secret'"), Caller("ann", ALL, "http"))
     entry.update_stats(runs=("run-1", "run-2"), rows=3)
-    entry.update(state=State.finished)
+    entry.end(State.finished, None)
     with caplog.at_level(logging.INFO):
         registry.close(entry, keep=True)
 

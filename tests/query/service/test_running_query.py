@@ -298,6 +298,7 @@ def test_an_answer_goes_before_its_accounts_and_these_before_the_next_request() 
         ).begin()
         assert [bytes(chunk) async for chunk in query] == [b"a"]
         assert ([entry.info.id for entry in registry.running], history) == ([query.id], [])  # a shutdown waits for it
+        assert registry.info(query.id, ANN).ended_at is not None
         query.stop(InternalError("too late"))
 
         async def next_request() -> list[str]:

@@ -247,9 +247,10 @@ def _from_variables(
 
 
 def _with_own(settings: Settings, own: EnvironmentSettings) -> Settings:
-    """Return settings with the values that one environment has otherwise."""
+    """Return settings with the values that one environment has otherwise; an empty text inherits, too."""
     values = {of_all: getattr(own, key) for of_all, key in _like(Settings).items() if key not in _SOURCE}
-    return replace(settings, **{name: value for name, value in values.items() if value is not None})
+    unset = {name: (None, "") if name in _like(Settings, inherits=True) else (None,) for name in values}
+    return replace(settings, **{name: value for name, value in values.items() if value not in unset[name]})
 
 
 def _check_warm_up(service: ServiceSettings, environments: Sequence[EnvironmentConfig]) -> None:

@@ -27,7 +27,8 @@ from dagfusion_contract.iceberg_names import version_of_metadata
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http import requests_and_responses
-from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes
+from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes, refusal
+from dagfusion_query.errors import TooBusyError
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.conftest import DELEGATED, TABLE, snapshot
@@ -236,6 +237,16 @@ def test_keys_are_for_those_who_ask_where_the_operator_says_so(
 def test_changes_are_refused(client: httpx.Client, method: str, path: str) -> None:
     response = client.request(method, f"/iceberg/v1/{path}")
     assert "read-only" in refused(response, 403, "ForbiddenException")
+
+
+def test_who_asked_too_much_may_ask_again() -> None:
+    """The protocol has no status 429, and its clients do not repeat a request after a 400."""
+    response = refusal(TooBusyError("many histories are read"))
+    refused(
+        httpx.Response(response.status_code, headers=response.headers.raw, content=bytes(response.body)),
+        503,
+        "ServiceUnavailableException",
+    )
 
 
 def test_what_is_not_there(client: httpx.Client) -> None:

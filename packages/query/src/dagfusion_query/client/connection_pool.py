@@ -184,6 +184,11 @@ class HttpResponse:
         """The bytes of the body that are left, if its headers say that."""
         return self._response.length
 
+    @property
+    def has_end(self) -> bool:
+        """True if the end of the body is marked, so that a cut body is noticed."""
+        return self._response.chunked or self._response.length is not None
+
     def check(self) -> None:
         """Raise the error of a response without status 200.
 

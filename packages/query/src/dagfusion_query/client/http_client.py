@@ -66,6 +66,8 @@ class HttpResult(RemoteResult):
                 self._end()
 
     def _open(self) -> pa.RecordBatchReader:
+        if not self._response.has_end:
+            raise BrokenStreamError("the response has neither a length nor chunks: let proxies use HTTP/1.1")
         source, length = _Source(self._response), self._response.length
         if length is not None and length <= _SMALL_BYTES:
             read = pa.BufferReader(source.read_buffer(length))  # at once: Arrow reads a stream in about ten pieces

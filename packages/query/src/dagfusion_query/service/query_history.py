@@ -31,6 +31,7 @@ _WRITE_TIMEOUT_S = 10.0  # that it waits for the others who use the file
 _READ_TIMEOUT_S = 0.5
 _WAITING = 10_000  # queries that wait for the disk, and the bytes of their texts; if there are more, they are not kept
 _WAITING_BYTES = 64 << 20
+_BATCH = 500  # queries that are written at once; the registry remembers twice as many until they can be read here
 _GATHER_S = 1.0  # from the first query of a batch to its writing, which costs as much as that of 30 queries
 _CLOSE_TIMEOUT_S = 5.0
 _OWNER_ONLY = 0o600  # statements may hold values that other users of the machine must not see
@@ -65,7 +66,7 @@ class QueryHistory:
         self._waiting: queue.Queue[tuple[QueryInfo, str] | None] = queue.Queue(_WAITING)
         self._logged_failures: dict[str, str] = {}  # the last logged failure of reading, and of writing
         self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
+        self._gathered = threading.Event()  # there are enough for a batch, or there will be no more
         if not most:
             with self._failures_logged("write"):
                 for name in (FILE_NAME, f"{FILE_NAME}-journal", _DAMAGED):
@@ -85,6 +86,8 @@ class QueryHistory:
             return
         self._waiting.put_nowait((info, owner))  # no other thread puts anything
         self._put_bytes += size
+        if self._waiting.qsize() >= _BATCH:
+            self._gathered.set()
 
     def infos(self, owner: str | None, limit: int, before: datetime | None = None) -> list[QueryInfo]:
         """Return queries, the last ended first; fewer than there are if their texts have many bytes, see `page`.
@@ -105,7 +108,7 @@ class QueryHistory:
     def close(self) -> None:
         """Write what waits, but take no longer than some seconds."""
         if self._thread is not None:
-            self._closing.set()
+            self._gathered.set()
             try:
                 self._waiting.put(None, timeout=_CLOSE_TIMEOUT_S)
             except queue.Full:
@@ -146,7 +149,9 @@ class QueryHistory:
         is_last = False
         while not is_last:
             batch = [self._waiting.get()]
-            self._closing.wait(_GATHER_S)  # not for the queue: each query would wake this thread
+            if batch[0] is not None:
+                self._gathered.wait(_GATHER_S)  # not for the queue: each query would wake this thread
+                self._gathered.clear()
             while batch[-1] is not None and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())  # no other thread takes anything
             is_last = batch[-1] is None

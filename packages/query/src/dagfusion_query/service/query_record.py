@@ -102,7 +102,7 @@ class QueryRecord:
         if error is not None:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
             failure = Failure.of(error)
-        self.entry.update(state=state, error=failure)
+        self.entry.end(state, failure)
         if error is None and self._mode is Mode.run:
             asyncio.get_running_loop().call_soon(self._account)
         else:

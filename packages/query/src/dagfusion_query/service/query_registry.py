@@ -74,6 +74,12 @@ class RegisteredQuery:
         """Change what is known of its cost."""
         self._stats |= changes
 
+    def end(self, state: State, failure: Failure | None) -> None:
+        """Record how it ended, after the last change of its cost."""
+        info = self.info
+        ended_at = info.submitted_at + timedelta(seconds=info.stats.total_s)
+        self.update(state=state, error=failure, ended_at=ended_at)
+
 
 @dataclass(frozen=True)
 class Query:
@@ -144,8 +150,7 @@ class Registry:
         if self._running.pop(entry.info.id, None) is None or not keep:
             return
         stats, sql = entry.info.stats, entry.info.sql
-        ended = entry.info.submitted_at + timedelta(seconds=stats.total_s)
-        entry.update(ended_at=ended, cost=self._price(stats))
+        entry.update(cost=self._price(stats))
         _report(entry.info)
         if len(sql) > _REMEMBERED_SQL:
             entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")

@@ -26,7 +26,14 @@ from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, PlannedTable, 
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
 from dagfusion_query.doors.iceberg.view_dialects import ViewDialects
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
-from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
+from dagfusion_query.errors import (
+    BadRequestError,
+    ForbiddenError,
+    QueryError,
+    ServiceUnavailableError,
+    TooBusyError,
+    UnauthenticatedError,
+)
 from dagfusion_query.iceberg.publisher import Published, Publisher, open_publishers
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
@@ -308,6 +315,8 @@ def refused_token(error: BaseException) -> Response:
 def _shown(error: BaseException) -> tuple[QueryError, int]:
     """Return what clients may read of an error, and its status in this protocol."""
     shown = for_clients(error)
+    if shown.http_status == TooBusyError.http_status:
+        return shown, ServiceUnavailableError.http_status  # the protocol's status to ask again after
     is_declared = shown.http_status in _DECLARED or shown.http_status >= 500  # noqa: PLR2004
     return shown, shown.http_status if is_declared else 400
 
