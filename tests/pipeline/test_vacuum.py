@@ -116,6 +116,9 @@ def test_what_was_current_until_a_wipe_of_the_asset_stays_as_long_as_other_super
     instance.report_runless_asset_event(dg.AssetObservation("parts", metadata=metadata))
     before = dt.datetime.now(dt.UTC)
     instance.wipe_assets([names["parts"]])
+    in_an_hour = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    assert superseded_objects(instance, manager, names["parts"], in_an_hour) == []  # Dagster does not say when
+    assert superseded_large_objects(instance, manager, names["parts"], in_an_hour) == []
     for key in names.values():
         write_a_run(instance, manager, key, "ab")
     after = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)

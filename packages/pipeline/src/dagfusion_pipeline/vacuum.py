@@ -187,12 +187,15 @@ def superseded_large_objects(
 
 
 def was_wiped_since(instance: dg.DagsterInstance, asset_key: dg.AssetKey, since: datetime) -> bool:
-    """Return True if the whole asset was wiped at or after a time.
+    """Return True if the whole asset may have been wiped at or after a time.
 
     The event log no longer gives the events from before the wipe, so it does not tell which objects were the newest
-    until then. An object that was written before `since` may be one of them.
+    until then. An object that was written before `since` may be one of them. Dagster has no record of an asset without
+    an event after its wipe.
     """
     details = [record.asset_entry.asset_details for record in instance.get_asset_records([asset_key])]
+    if not details:
+        return True
     wipes = [one.last_wipe_timestamp for one in details if one is not None and one.last_wipe_timestamp is not None]
     return any(wiped_s >= since.timestamp() for wiped_s in wipes)
 
