@@ -11,7 +11,7 @@ import pytest
 from obstore.exceptions import BaseError
 from obstore.store import MemoryStore
 
-from dagfusion_query.catalog.checkpoint import CheckpointStore, reach
+from dagfusion_query.catalog.checkpoint import CheckpointStore, last_event_read
 from dagfusion_query.catalog.checkpointer import INTERVAL_S
 from dagfusion_query.errors import EventLogUnavailableError, StoreUnavailableError
 from tests.query.catalog.checkpointing import Service, add, purge
@@ -189,7 +189,7 @@ def test_a_checkpoint_is_written_after_a_restore_from_a_backup(
     assert not other.look(), "nothing is new"
     head = CheckpointStore(store, PREFIX).head()
     assert head is not None
-    assert reach(head.cursor) == later
+    assert last_event_read(head.cursor) == later
     add(log, "WA")
     log.purge({later})
     assert service().events() == {1, later, later + 1}

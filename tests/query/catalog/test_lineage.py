@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.join import is_same_database, judge, sample_events
+from dagfusion_query.catalog.snapshot_merge import compare_events, is_same_database, sample_events
 from dagfusion_query.event_log.event_log_interface import Evidence, Mark
 from tests.query.catalog.folding import EMPTY, Record, written
 
@@ -18,35 +18,38 @@ def found(*event_ids: int, highest: int = 9, others: tuple[int, ...] = ()) -> Ev
 
 def test_a_log_with_the_last_event_is_the_same_on_any_server() -> None:
     for is_same in (True, False):
-        assert judge(SAMPLED, found(9), is_same_database=is_same) == (True, None, None)
+        assert compare_events(SAMPLED, found(9), is_same_database=is_same) == (True, None, None)
 
 
 def test_a_purged_log_is_the_same_in_its_database_only() -> None:
-    assert judge(SAMPLED, found(highest=20), is_same_database=True).is_same
-    verdict = judge(SAMPLED, found(highest=20), is_same_database=False)
-    assert (verdict.is_same, verdict.why) == (False, "it is of another database, which has none of its events up to 9")
+    assert compare_events(SAMPLED, found(highest=20), is_same_database=True).is_same
+    compared = compare_events(SAMPLED, found(highest=20), is_same_database=False)
+    assert (compared.is_same, compared.why) == (
+        False,
+        "it is of another database, which has none of its events up to 9",
+    )
 
 
 def test_a_log_that_was_set_back_shares_what_came_before() -> None:
-    ends = judge(SAMPLED, found(3, 7, highest=8), is_same_database=True)
+    ends = compare_events(SAMPLED, found(3, 7, highest=8), is_same_database=True)
     assert ends == (True, 7, "the event log ends at 8: the event log was restored to event 7")
-    again = judge(SAMPLED, found(3, highest=30, others=(7,)), is_same_database=True)
+    again = compare_events(SAMPLED, found(3, highest=30, others=(7,)), is_same_database=True)
     assert again == (True, 3, "event 7 is another event now: the event log was restored to event 3")
 
 
 def test_an_event_after_one_that_differs_proves_nothing() -> None:
-    assert judge(SAMPLED, found(3, 9, highest=30, others=(7,)), is_same_database=True).last_event_id == 3
+    assert compare_events(SAMPLED, found(3, 9, highest=30, others=(7,)), is_same_database=True).last_event_id == 3
 
 
 def test_a_log_that_was_set_back_and_purged_shares_nothing() -> None:
-    verdict = judge(SAMPLED, found(highest=8), is_same_database=True)
-    assert (verdict.is_same, verdict.last_event_id) == (False, None)
-    assert "ends at 8, and none of the events up to 9" in str(verdict.why)
+    compared = compare_events(SAMPLED, found(highest=8), is_same_database=True)
+    assert (compared.is_same, compared.last_event_id) == (False, None)
+    assert "ends at 8, and none of the events up to 9" in str(compared.why)
 
 
 def test_an_empty_snapshot_is_of_its_database() -> None:
-    assert judge({}, Evidence({}, 0), is_same_database=True).is_same
-    assert not judge({}, Evidence({}, 0), is_same_database=False).is_same
+    assert compare_events({}, Evidence({}, 0), is_same_database=True).is_same
+    assert not compare_events({}, Evidence({}, 0), is_same_database=False).is_same
 
 
 def test_the_rules_of_reading_are_no_part_of_a_database() -> None:

@@ -322,7 +322,7 @@ class CheckpointStore:
         self._delete(orphans)
 
 
-def reach(cursor: Cursor) -> int:
+def last_event_read(cursor: Cursor) -> int:
     """Return the latest event that has been read."""
     return max(cursor.watermark.settled, *cursor.watermark.seen, 0)
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dagfusion_query.catalog.checkpoint import CheckpointStore, Head, reach
+from dagfusion_query.catalog.checkpoint import CheckpointStore, Head, last_event_read
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.errors import QueryError
@@ -124,11 +124,15 @@ class Checkpointer:
         The snapshot has all of the checkpoint that still counts: it was combined, or written by this process.
         """
         written, cursor = head.cursor, latest.cursor
-        if reach(cursor) < reach(written) and not self._catalog.is_set_back:
+        if last_event_read(cursor) < last_event_read(written) and not self._catalog.is_set_back:
             return False
         if self._written is not None and head.writer == self._store.writer:
             return latest.snapshot is not self._written.snapshot
-        is_same = (reach(written), written.assets, written.rows) == (reach(cursor), cursor.assets, cursor.rows)
+        is_same = (last_event_read(written), written.assets, written.rows) == (
+            last_event_read(cursor),
+            cursor.assets,
+            cursor.rows,
+        )
         return not (is_same and not head.manifest["undiscovered"])
 
     def _refuse(self, why: str) -> None:

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dagfusion_query.catalog.fold import adopt, fold, with_asset_states
-from dagfusion_query.catalog.join import (
+from dagfusion_query.catalog.model import AssetState, Snapshot
+from dagfusion_query.catalog.snapshot import Stored
+from dagfusion_query.catalog.snapshot_merge import (
+    compare_events,
     event_ids,
     has_lost,
     has_same_rules,
     is_same_database,
-    join,
-    judge,
+    merge,
     restrict,
     sample_events,
     without_events,
 )
-from dagfusion_query.catalog.model import AssetState, Snapshot
-from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import EventLogError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Event, EventLog, parse_asset_key
@@ -223,7 +223,7 @@ class LogFollower:
         if self._retention is None:
             return None
         sampled = sample_events(self.snapshot)
-        return judge(sampled, self._event_log.evidence([*sampled]), is_same_database=True).why
+        return compare_events(sampled, self._event_log.evidence([*sampled]), is_same_database=True).why
 
     def _advance(self, cursor: Cursor, identity: str) -> Reading:
         poll = self._event_log.poll(cursor)
@@ -291,24 +291,24 @@ class LogFollower:
         """
         sampled = sample_events(other.snapshot)
         evidence = self._event_log.evidence([*sampled])
-        verdict = judge(sampled, evidence, is_same_database=is_same_database(other.identity, latest.identity))
-        if not verdict.is_same:
-            self.refusal = f"{what} is not used: {verdict.why}"
+        compared = compare_events(sampled, evidence, is_same_database=is_same_database(other.identity, latest.identity))
+        if not compared.is_same:
+            self.refusal = f"{what} is not used: {compared.why}"
             _log.warning("%s; the tables are those of the event log alone", self.refusal)
             return latest.snapshot
         if what == _CHECKPOINT:
             self.refusal = None
-        is_set_back = verdict.last_event_id is not None
+        is_set_back = compared.last_event_id is not None
         self.is_set_back = is_set_back or (self.is_set_back and what != _CHECKPOINT)
-        if verdict.why is not None:
-            _log.warning("%s is used up to event %s: %s", what, verdict.last_event_id, verdict.why)
+        if compared.why is not None:
+            _log.warning("%s is used up to event %s: %s", what, compared.last_event_id, compared.why)
         rows, before = latest.cursor.rows, other.cursor.rows
         assets = {parse_asset_key(key) for key in latest.cursor.assets if before.get(key) in (None, rows.get(key))}
         bucket = None if self._retention is None else self._retention.bucket
-        retained = restrict(other.snapshot, assets, verdict.last_event_id, bucket)
+        retained = restrict(other.snapshot, assets, compared.last_event_id, bucket)
         if not has_same_rules(other.identity, latest.identity):
             retained = without_events(retained, self._logged(event_ids(retained)))
-        return join(latest.snapshot, retained)
+        return merge(latest.snapshot, retained)
 
     def _logged(self, event_ids: Sequence[int]) -> set[int]:
         """Return those of the events that the event log still has."""

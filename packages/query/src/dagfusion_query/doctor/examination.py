@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from dagfusion_contract.uri import object_path, store_parts, store_url
-from dagfusion_query.catalog.checkpoint import CheckpointStore, events_after, open_checkpoint, reach
+from dagfusion_query.catalog.checkpoint import CheckpointStore, events_after, last_event_read, open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.log_follower import purged_without_trace
 from dagfusion_query.catalog.model import Snapshot, Table
@@ -166,7 +166,7 @@ def _checkpoint_facts(
         return CheckpointFacts(folder, purged=purged)
     if store.known_etag is None:
         return CheckpointFacts(folder, "its objects of rows are missing or damaged", purged=purged)
-    missed = events_after(catalog.current(), reach(head.cursor), int((now_s - _FRESH_S) * 1e6))
+    missed = events_after(catalog.current(), last_event_read(head.cursor), int((now_s - _FRESH_S) * 1e6))
     return CheckpointFacts(folder, None, head.written_at_s, missed, purged)
 
 

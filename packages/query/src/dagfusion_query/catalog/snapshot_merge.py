@@ -29,7 +29,7 @@ _LATEST, _SPREAD = 64, 64  # events of a snapshot that are looked for in the eve
 _NUMBERS = 3  # of an identity: those of the cluster, the database and the table
 
 
-class Verdict(NamedTuple):
+class LogComparison(NamedTuple):
     """The common events of an event log and a snapshot.
 
     Attributes:
@@ -65,7 +65,7 @@ def sample_events(snapshot: Snapshot) -> dict[int, Mark]:
     return dict(zip(sample["event_id"].to_pylist(), marks, strict=True))
 
 
-def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: bool) -> Verdict:
+def compare_events(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: bool) -> LogComparison:
     """Compare events of a snapshot with what the event log has under their ids.
 
     Args:
@@ -74,7 +74,7 @@ def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: 
         is_same_database: Whether the database and its table are those that the snapshot was read from.
     """
     if not sampled:
-        return Verdict(is_same_database, why=None if is_same_database else "it is of another database")
+        return LogComparison(is_same_database, why=None if is_same_database else "it is of another database")
     last = max(sampled)
     others = [event_id for event_id, mark in evidence.marks.items() if sampled[event_id] != mark]
     shared = [event_id for event_id in evidence.marks if event_id not in others]
@@ -82,11 +82,13 @@ def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: 
         common = max((event_id for event_id in shared if event_id < min(others, default=last)), default=None)
         what = f"event {min(others)} is another event now" if others else f"the event log ends at {evidence.highest}"
         if common is None:
-            return Verdict(is_same=False, why=f"{what}, and none of the events up to {last} is still there")
-        return Verdict(is_same=True, last_event_id=common, why=f"{what}: the event log was restored to event {common}")
+            return LogComparison(is_same=False, why=f"{what}, and none of the events up to {last} is still there")
+        return LogComparison(
+            is_same=True, last_event_id=common, why=f"{what}: the event log was restored to event {common}"
+        )
     if not shared and not is_same_database:
-        return Verdict(is_same=False, why=f"it is of another database, which has none of its events up to {last}")
-    return Verdict(is_same=True)
+        return LogComparison(is_same=False, why=f"it is of another database, which has none of its events up to {last}")
+    return LogComparison(is_same=True)
 
 
 def has_same_rules(one: str, other: str) -> bool:
@@ -99,7 +101,7 @@ def is_same_database(one: str, other: str) -> bool:
     return one.split("/", _NUMBERS)[:_NUMBERS] == other.split("/", _NUMBERS)[:_NUMBERS]
 
 
-def join(one: Snapshot, other: Snapshot) -> Snapshot:
+def merge(one: Snapshot, other: Snapshot) -> Snapshot:
     """Merge `other` into `one`: each partition gets its latest event of the two.
 
     Returns:
@@ -108,13 +110,13 @@ def join(one: Snapshot, other: Snapshot) -> Snapshot:
     changed: dict[AssetKey, AssetState] = {}
     for asset_key, state in other.asset_states.items():
         own = one.asset_states.get(asset_key)
-        joined = state if own is None else join_states(own, state)
-        if joined is not own:
-            changed[asset_key] = joined
+        merged = state if own is None else merge_states(own, state)
+        if merged is not own:
+            changed[asset_key] = merged
     return with_asset_states(one, changed) if changed else one
 
 
-def join_states(one: AssetState, other: AssetState) -> AssetState:
+def merge_states(one: AssetState, other: AssetState) -> AssetState:
     """Merge two states of an asset: each partition gets its latest event.
 
     Returns:
@@ -133,12 +135,12 @@ def join_states(one: AssetState, other: AssetState) -> AssetState:
     segments = [*_dropping(one.segments, replaced), *_dropping(other.segments, kept_out)]
     absent = pa.concat_tables([_without(one.absent, replaced), _without(other.absent, kept_out)]).combine_chunks()
     fileless = fold_fileless(one, _events(_ranks_of(other.fileless)), _events(newer))
-    consolidated = _join_consolidated(one.consolidated, other.consolidated)
+    consolidated = _merge_consolidated(one.consolidated, other.consolidated)
     is_others = None in newer
-    joined = AssetState(
+    merged = AssetState(
         compact(segments), absent, fileless, one.wiped_at_us, consolidated, other.view if is_others else one.view
     )
-    return joined if newer or not holds_the_same(one, joined) else one
+    return merged if newer or not holds_the_same(one, merged) else one
 
 
 def restrict(
@@ -273,7 +275,7 @@ def _without(rows: pa.Table, keys: pa.Array) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows["partition_key"], value_set=keys)))
 
 
-def _join_consolidated(one: pa.Table, other: pa.Table) -> pa.Table:
+def _merge_consolidated(one: pa.Table, other: pa.Table) -> pa.Table:
     fresh = other.filter(pc.invert(pc.is_in(other["event_id"], value_set=pc.unique(one["event_id"]))))
     if not fresh.num_rows:
         return one
