@@ -266,7 +266,7 @@ def test_a_value_that_the_column_cannot_have_decides_nothing(
     bounds = {"c": {"min": value, "max": value, "nulls": 0}}
     version = publish(publisher, folded([Part((value,), {"c": kind}, bounds)], {"p": kind}))
     for term in "pc":
-        matches = version.scanned.filter.matches({"type": operator, "term": term, "value": literal})
+        matches = version.table_snapshot.filter.matches({"type": operator, "term": term, "value": literal})
         assert (matches.may.tolist(), matches.all.tolist()) == ([True], [False])
 
 
@@ -299,7 +299,7 @@ def literal(value: Any) -> dict[str, Any]:
 )
 def test_operands_with_types(publisher: Publisher, filter_: Any, may: list[bool]) -> None:
     """The protocol's newer names of the operands; what has an order that is not supported keeps all files."""
-    assert lake_of(publisher).scanned.filter.matches(filter_).may.tolist() == may
+    assert lake_of(publisher).table_snapshot.filter.matches(filter_).may.tolist() == may
 
 
 @pytest.mark.parametrize("kind", ["int8", "int32", "uint8", "uint32"])
@@ -315,13 +315,13 @@ def test_numbers_beyond_a_narrow_type(
         publisher, folded([Part((1,), {"c": kind}, {"c": {"min": 1, "max": 1, "nulls": 0}})], {"p": kind})
     )
     for term in "pc":
-        matches = version.scanned.filter.matches({"type": operator, "term": term, "value": literal})
+        matches = version.table_snapshot.filter.matches({"type": operator, "term": term, "value": literal})
         assert matches.may.tolist() == [may]
 
 
 def test_years_that_python_does_not_have(publisher: Publisher) -> None:
     version = publish(publisher, folded([Part(("2024-01-05T06:00:00",), {"n": "int32"}, {})], {"p": "timestamp[us]"}))
-    matches = version.scanned.filter.matches({"type": "lt", "term": "p", "value": 10**18})
+    matches = version.table_snapshot.filter.matches({"type": "lt", "term": "p", "value": 10**18})
     assert (matches.may.tolist(), matches.all.tolist()) == ([True], [True])
 
 
@@ -330,7 +330,7 @@ def test_years_that_python_does_not_have(publisher: Publisher) -> None:
 def test_numbers_that_a_float_column_rounds_decide_nothing(publisher: Publisher, kind: str, literal: Any) -> None:
     low = 0.699999988079071  # 0.7 as a float
     version = publish(publisher, folded([Part((), {"f": kind}, {"f": {"min": low, "max": low, "nulls": 0}})], {}))
-    matches = version.scanned.filter.matches({"type": "lt", "term": "f", "value": literal})
+    matches = version.table_snapshot.filter.matches({"type": "lt", "term": "f", "value": literal})
     assert matches.may.tolist() == [True]
 
 

@@ -24,7 +24,9 @@ def tasks_of(version: Published, filter_: Any, *, has_numbers: bool = False) -> 
     """All pages of a plan, as PyIceberg reads them."""
     scan, tasks = PlannedScan(version.snapshot_id, filter_), []
     while True:
-        page = ScanTasks.model_validate_json(orjson.dumps(scan_tasks(scan, version.scanned, has_numbers=has_numbers)))
+        page = ScanTasks.model_validate_json(
+            orjson.dumps(scan_tasks(scan, version.table_snapshot, has_numbers=has_numbers))
+        )
         tasks += page.file_scan_tasks
         if not page.plan_tasks:
             return page.model_copy(update={"file_scan_tasks": tasks})
@@ -34,7 +36,9 @@ def tasks_of(version: Published, filter_: Any, *, has_numbers: bool = False) -> 
 
 def raw_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> list[dict[str, Any]]:
     """The first page of a plan."""
-    tasks = orjson.loads(orjson.dumps(scan_tasks(scan, version.scanned, has_numbers=has_numbers)))["file-scan-tasks"]
+    tasks = orjson.loads(orjson.dumps(scan_tasks(scan, version.table_snapshot, has_numbers=has_numbers)))[
+        "file-scan-tasks"
+    ]
     return list(tasks)
 
 
@@ -103,7 +107,7 @@ def test_forms_of_partition_values(publisher: Publisher, kind: str, value: Any, 
     assert task["data-file"]["partition"] == [text]
     if number is None:
         with pytest.raises(UnsupportedTypeError, match=r"'p': leave planning to the client"):
-            scan_tasks(scan, version.scanned, has_numbers=True)
+            scan_tasks(scan, version.table_snapshot, has_numbers=True)
     else:
         (task,) = raw_tasks(scan, version, has_numbers=True)
         assert task["data-file"]["partition"] == [number]
@@ -113,11 +117,13 @@ def test_a_long_filter_makes_small_pages(publisher: Publisher, monkeypatch: pyte
     monkeypatch.setattr(scan_plan, "_PAGE_BYTES", 300)
     version = lake_of(publisher)
     filter_ = {"type": "in", "term": "n", "values": [*range(30)]}
-    page = scan_tasks(PlannedScan(version.snapshot_id, filter_), version.scanned, has_numbers=False)
+    page = scan_tasks(PlannedScan(version.snapshot_id, filter_), version.table_snapshot, has_numbers=False)
     assert len(orjson.loads(orjson.dumps(page))["file-scan-tasks"]) == 2
     assert numbers(tasks_of(version, filter_)) == [1, 2, 3, 4, 5, 6]
     with pytest.raises(BadRequestError, match="may have at most 131072 bytes, got"):
-        scan_tasks(PlannedScan(version.snapshot_id, {"values": [*range(30_000)]}), version.scanned, has_numbers=False)
+        scan_tasks(
+            PlannedScan(version.snapshot_id, {"values": [*range(30_000)]}), version.table_snapshot, has_numbers=False
+        )
 
 
 def test_pages_are_the_same_in_all_services(publisher: Publisher) -> None:

@@ -204,12 +204,12 @@ def test_a_repaired_object_is_not_offered_as_of_before() -> None:
             files = files.set_column(at, files.schema.field(at), pa.array([value], files.schema.field(at).type))
         return replace(table, files=files)
 
-    assert NewerObjects(state(2, "b", "b")).take(state(1, "a", "a"))
-    assert not NewerObjects(state(2, "b", "a")).take(state(1, "a", "a"))
+    assert NewerObjects(state(2, "b", "b")).add_if_unchanged(state(1, "a", "a"))
+    assert not NewerObjects(state(2, "b", "a")).add_if_unchanged(state(1, "a", "a"))
     newer = NewerObjects(state(3, "a", "c"))
-    assert newer.take(state(2, "a", "a"))
-    assert not newer.take(state(1, "a", "a"))
-    assert not NewerObjects(state(2, "b", "b")).take(state(1, "a", "x"))
+    assert newer.add_if_unchanged(state(2, "a", "a"))
+    assert not newer.add_if_unchanged(state(1, "a", "a"))
+    assert not NewerObjects(state(2, "b", "b")).add_if_unchanged(state(1, "a", "x"))
 
 
 def listed(kind: str) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
 from dagfusion_query.errors import EnvironmentUnavailableError
 from dagfusion_query.iceberg import scan_plan
 from dagfusion_query.iceberg.publisher import Publisher
-from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
+from dagfusion_query.iceberg.scan_plan import TableSnapshot
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.lake import PATIENCE_S, PLACES, Following, Lake, event_of, loaded, rows_of
-from tests.query.doors.iceberg.openapi import judged
+from tests.query.doors.iceberg.openapi import validated
 from tests.query.doors.iceberg.remembering import Remembering, parts
 from tests.query.iceberg.reading import folded, opened, publish
 
@@ -56,7 +56,7 @@ def another_service(lake: Lake) -> Iterator[str]:
     service = Following(lake.environments)
     routes = IcebergRoutes(service, lake.config, lake.tokens)
     with (
-        judged(routes.mounts()) as pages,
+        validated(routes.mounts()) as pages,
         serving(service, lake.tokens, lake.config.service, pages=pages) as door,
     ):
         yield f"{door.url}/iceberg"
@@ -93,9 +93,9 @@ def test_names_and_pages(lake: Lake, write: Callable[..., None], name: str, monk
                     assert ErrorResponse.model_validate_json(answer.text).error.type == "BadRequestException"
 
 
-def scanned(service: Remembering, publisher: Publisher, snapshot_id: int, kept_hours: float = 24) -> Any:
+def found_snapshot(service: Remembering, publisher: Publisher, snapshot_id: int, kept_hours: float = 24) -> Any:
     current = publish(publisher, folded(service.states[-1], {"p": "string"}))
-    return asyncio.run(OlderSnapshots(service, kept_hours).scanned(publisher, current, snapshot_id))
+    return asyncio.run(OlderSnapshots(service, kept_hours).find(publisher, current, snapshot_id))
 
 
 def test_only_what_is_offered_is_planned(publisher: Publisher) -> None:
@@ -103,14 +103,14 @@ def test_only_what_is_offered_is_planned(publisher: Publisher) -> None:
     current = publish(publisher, folded(parts(3), {"p": "string"}))
     found = asyncio.run(OlderSnapshots(service, 24).with_them(current, publisher))
     first, second, third = (one.snapshot_id for one in opened(found).snapshots())
-    found = scanned(service, publisher, second)
-    assert isinstance(found, ScannedSnapshot)
+    found = found_snapshot(service, publisher, second)
+    assert isinstance(found, TableSnapshot)
     assert (found.snapshot_id, found.table.files["partition_key"].to_pylist()) == (second, ["S0", "S1"])
-    assert isinstance(scanned(service, publisher, first), ScannedSnapshot)
-    assert scanned(service, publisher, first, kept_hours=10) is None
-    assert scanned(service, publisher, third) is None  # the current one
+    assert isinstance(found_snapshot(service, publisher, first), TableSnapshot)
+    assert found_snapshot(service, publisher, first, kept_hours=10) is None
+    assert found_snapshot(service, publisher, third) is None  # the current one
     service.states[1] = [*parts(1), *parts(1)]  # events were deleted
-    assert scanned(service, publisher, second) is None
+    assert found_snapshot(service, publisher, second) is None
 
 
 def test_plans_wait_for_what_is_sought_and_say_why_it_is_not_known(publisher: Publisher) -> None:
@@ -119,10 +119,10 @@ def test_plans_wait_for_what_is_sought_and_say_why_it_is_not_known(publisher: Pu
     before, now = (publish(publisher, folded(parts(count), {"p": "string"})) for count in (2, 3))
     older = OlderSnapshots(service, 24)
 
-    async def both() -> ScannedSnapshot | None:
+    async def both() -> TableSnapshot | None:
         loading = asyncio.create_task(older.with_them(before, publisher))
         await asyncio.sleep(0)
-        found = await older.scanned(publisher, now, before.snapshot_id)
+        found = await older.find(publisher, now, before.snapshot_id)
         await loading
         return found
 
@@ -131,7 +131,7 @@ def test_plans_wait_for_what_is_sought_and_say_why_it_is_not_known(publisher: Pu
     assert found.snapshot_id == before.snapshot_id
     service.error = EnvironmentUnavailableError("the database is down")
     with pytest.raises(EnvironmentUnavailableError, match="the database is down"):
-        scanned(service, publisher, before.snapshot_id)
+        found_snapshot(service, publisher, before.snapshot_id)
 
 
 def test_a_search_that_failed_is_an_answer_at_once(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_a_search_that_failed_is_an_answer_at_once(publisher: Publisher, monkeyp
         depths = []
         for _ in range(3):
             with pytest.raises(EnvironmentUnavailableError) as raised:
-                await older.scanned(publisher, current, 7)
+                await older.find(publisher, current, 7)
             depths.append(len(traceback.extract_tb(raised.value.__traceback__)))
         return depths
 
@@ -182,9 +182,9 @@ def test_few_planned_snapshots_are_kept(publisher: Publisher) -> None:
         ids = [one.version.snapshot_id for one in (await older.with_them(current, publisher)).older]
         reads = service.reads
         for snapshot_id in [*ids, ids[-1]]:
-            assert await older.scanned(publisher, current, snapshot_id) is not None
+            assert await older.find(publisher, current, snapshot_id) is not None
         assert len(ids) == 6
-        assert len(older._scanned) < len(ids)
+        assert len(older._table_snapshots) < len(ids)
         return service.reads - reads
 
     assert asyncio.run(all_of_them()) == 6

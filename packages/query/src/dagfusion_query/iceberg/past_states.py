@@ -59,7 +59,7 @@ class FileChange:
 
 
 class NewerObjects:
-    """The objects of the newer states of a table, by which those of older ones are judged.
+    """The objects of the newer states of a table, with which those of older states are compared.
 
     Args:
         current: The table's current version.
@@ -68,14 +68,15 @@ class NewerObjects:
     def __init__(self, current: Table) -> None:
         self._objects = current.files.select(_OBJECT)
 
-    def take(self, state: Table | PastState) -> bool:
-        """Return True, and count a state among the newer ones, if its objects are those that its events describe.
+    def add_if_unchanged(self, state: Table | PastState) -> bool:
+        """Add the next older state, and return True, if its objects are still those that its events describe.
 
-        They may be gone. An object that no newer state has must be named after the run that wrote it, because another
-        run would have replaced one of a stable name. No newer event may name it: that of a repair has other facts.
+        Objects may have been deleted. An object that no newer state has must be named after the run that wrote it,
+        because another run would have replaced one of a stable name. No newer event may name it: that of a repair has
+        other facts.
 
         Args:
-            state: The next older state than those that were taken.
+            state: The next older state than those that were added.
         """
         objects = (state.objects if isinstance(state, PastState) else state.files).select(_NAMED)
         replaced = objects.join(self._objects, _OBJECT, join_type="left anti")

@@ -26,7 +26,7 @@ from dagfusion_query.iceberg.known_metadata import SURELY_KEPT_S, KnownMetadata,
 from dagfusion_query.iceberg.manifest_list import WrittenManifest
 from dagfusion_query.iceberg.metadata_writer import MetadataWriter, digest
 from dagfusion_query.iceberg.past_states import PastState
-from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
+from dagfusion_query.iceberg.scan_plan import TableSnapshot
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, encode_metadata, encode_view
 from dagfusion_query.settings import Settings
 
@@ -62,9 +62,9 @@ class Published:
         return self.snapshot.schema
 
     @cached_property
-    def scanned(self) -> ScannedSnapshot:
+    def table_snapshot(self) -> TableSnapshot:
         """The current snapshot, for plans of its scans."""
-        return ScannedSnapshot(self.snapshot_id, self.schema, self.table)
+        return TableSnapshot(self.snapshot_id, self.schema, self.table)
 
 
 @dataclass

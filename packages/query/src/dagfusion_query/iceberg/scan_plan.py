@@ -55,8 +55,8 @@ class PlannedScan:
 
 
 @dataclass(frozen=True)
-class ScannedSnapshot:
-    """A snapshot of a table, for plans of its scans.
+class TableSnapshot:
+    """An Iceberg snapshot of a table, whose scans can be planned.
 
     Attributes:
         schema: Its columns.
@@ -97,7 +97,7 @@ def read_token(token: object) -> PlannedScan:
 
 
 def scan_tasks(
-    scan: PlannedScan, snapshot: ScannedSnapshot, *, others: Collection[str] = (), has_numbers: bool
+    scan: PlannedScan, snapshot: TableSnapshot, *, others: Collection[str] = (), has_numbers: bool
 ) -> dict[str, Any]:
     """Return one page of a plan: the files that may have rows of the scan, each with the filter left to apply.
 

@@ -277,7 +277,7 @@ class IcebergRoutes:
 
     def _planned(self, state: EnvironmentState, table: Table) -> PlannedTable:
         publisher = self._publishers[state.name]
-        older = partial(self._older.scanned, publisher)
+        older = partial(self._older.find, publisher)
         return PlannedTable(table, publisher, partial(self._publish, state, table), older)
 
     async def _publish(self, state: EnvironmentState, table: Table) -> Published:

@@ -16,7 +16,7 @@ from dagfusion_query.errors import QueryError
 from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.iceberg.past_states import NewerObjects, PastState
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.iceberg.scan_plan import ScannedSnapshot
+from dagfusion_query.iceberg.scan_plan import TableSnapshot
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot, fitting
 from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.service.service import Service
@@ -28,7 +28,7 @@ _OLDER_FILES = 1_000_000  # in all of them
 _PATIENCE_S = 1.0
 _FINDING = 1  # tables at a time: others ask for histories, too
 _RETRY_S = 10.0  # after an error
-_SCANNED = 4  # snapshots of which scans were planned last
+_TABLE_SNAPSHOTS = 4  # snapshots of which scans were planned last
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
@@ -79,7 +79,7 @@ class OlderSnapshots:
         self._found: dict[TableName, _Found] = {}
         self._finding: dict[TableName, asyncio.Task[_Found]] = {}
         self._places = asyncio.Semaphore(_FINDING)
-        self._scanned: OrderedDict[tuple[TableName, int], ScannedSnapshot] = OrderedDict()
+        self._table_snapshots: OrderedDict[tuple[TableName, int], TableSnapshot] = OrderedDict()
 
     async def with_them(self, current: Published, publisher: Publisher) -> Published:
         """Return the metadata of a table with its older snapshots, or without them if the search takes too long.
@@ -97,7 +97,7 @@ class OlderSnapshots:
         found = task.result().published if done else current
         return found if found.table is current.table else current
 
-    async def scanned(self, publisher: Publisher, current: Published, snapshot_id: int) -> ScannedSnapshot | None:
+    async def find(self, publisher: Publisher, current: Published, snapshot_id: int) -> TableSnapshot | None:
         """Return an older snapshot of a table for plans of its scans; None if the table does not offer it.
 
         Args:
@@ -119,16 +119,16 @@ class OlderSnapshots:
                 raise found.problem.with_traceback(None)  # each request would add to it
             return None
         name = current.table.name
-        if (name, snapshot_id) not in self._scanned:
+        if (name, snapshot_id) not in self._table_snapshots:
             past = await self._service.past_table(name, found.events[snapshot_id], EVERYTHING)
             if not await asyncio.to_thread(written.is_of, past.table):  # events were deleted since
                 return None
             schema = await asyncio.to_thread(iceberg_schema, past.table, past.layouts)
-            self._scanned[name, snapshot_id] = ScannedSnapshot(snapshot_id, schema, past.table)
-        self._scanned.move_to_end((name, snapshot_id))
-        kept = self._scanned[name, snapshot_id]
-        while len(self._scanned) > _SCANNED:
-            self._scanned.popitem(last=False)
+            self._table_snapshots[name, snapshot_id] = TableSnapshot(snapshot_id, schema, past.table)
+        self._table_snapshots.move_to_end((name, snapshot_id))
+        kept = self._table_snapshots[name, snapshot_id]
+        while len(self._table_snapshots) > _TABLE_SNAPSHOTS:
+            self._table_snapshots.popitem(last=False)
         return kept
 
     def _known(self, current: Published) -> "_Found | None":
@@ -231,9 +231,9 @@ class OlderSnapshots:
         name = found.current.table.name
         written = await asyncio.to_thread(publisher.past, name, one.event_id, (one.at - _EPOCH) // _MS)
         if written is not None:
-            return written if await asyncio.to_thread(newer.take, written) else None
+            return written if await asyncio.to_thread(newer.add_if_unchanged, written) else None
         past = await self._service.past_table(name, one.event_id, EVERYTHING)
-        if past.table.problem is not None or not await asyncio.to_thread(newer.take, past.table):
+        if past.table.problem is not None or not await asyncio.to_thread(newer.add_if_unchanged, past.table):
             return None
         state = await asyncio.to_thread(publisher.publish_past, past.table, past.layouts)
         if state is not None:

@@ -13,7 +13,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.doors.iceberg.visible_tables import MissingError
 from dagfusion_query.errors import BadRequestError
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.iceberg.scan_plan import PlannedScan, ScannedSnapshot, read_token, scan_tasks
+from dagfusion_query.iceberg.scan_plan import PlannedScan, TableSnapshot, read_token, scan_tasks
 
 BODY_BYTES = 1 << 20
 _PLANNING = asyncio.Semaphore(2)  # plans at a time: each takes a core
@@ -33,19 +33,19 @@ class PlannedTable:
     table: Table
     publisher: Publisher
     publish: Callable[[], Awaitable[Published]]
-    older: Callable[[Published, int], Awaitable[ScannedSnapshot | None]]
+    older: Callable[[Published, int], Awaitable[TableSnapshot | None]]
 
-    async def snapshot(self, snapshot_id: Any) -> ScannedSnapshot | None:
+    async def snapshot(self, snapshot_id: Any) -> TableSnapshot | None:
         """Return the snapshot with an id, the current one for None; None if the table no longer has it."""
         recent = None if snapshot_id is None else self.publisher.recent(self.table.name, snapshot_id)
         if recent is not None:
-            return recent.scanned
+            return recent.table_snapshot
         current = await self.publish()
         if snapshot_id in (None, current.snapshot_id):
-            return current.scanned
+            return current.table_snapshot
         return await self.older(current, snapshot_id)
 
-    async def tasks(self, request: Request, scan: PlannedScan, snapshot: ScannedSnapshot) -> dict[str, Any]:
+    async def tasks(self, request: Request, scan: PlannedScan, snapshot: TableSnapshot) -> dict[str, Any]:
         """Return a page of a plan."""
         others: Collection[str] = ()
         if snapshot.table is not self.table and not scan.uses_snapshot_schema:
