@@ -24,7 +24,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "field_ids",
         "secret_reference",
         "aws_client",
-        "places",
+        "metadata_uri",
     ),
     "dagfusion_pipeline": (
         "errors",

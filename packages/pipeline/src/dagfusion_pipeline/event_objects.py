@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagfusion_contract.places import named_place
+from dagfusion_contract.metadata_uri import uri_in_metadata
 from dagfusion_contract.record import ENTRY
 from dagfusion_contract.view import VIEW_ENTRY
 from dagfusion_pipeline.tombstones import is_tombstone
@@ -46,7 +46,7 @@ def named_objects(materialization: dg.AssetMaterialization | None) -> Mapping[st
     if VIEW_ENTRY in metadata:
         return Unrecorded("a view")
     texts = {label: text for label, value in metadata.items() if (text := _text(value)) is not None}
-    place = named_place(texts)
+    place = uri_in_metadata(texts)
     return None if place is None else Unrecorded(place)
 
 

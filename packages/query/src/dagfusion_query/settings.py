@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dagfusion_contract import places
+from dagfusion_contract import metadata_uri
 from dagfusion_contract.environments import LOCAL, StoreSettings, check_store, default_region
 from dagfusion_contract.local_stack import HOME, stack_variables
 from dagfusion_contract.setting_declarations import SettingReader, as_variables, declared, names, setting, setting_like
@@ -20,7 +20,7 @@ from dagfusion_query.errors import SettingsError
 
 READER = SettingReader(SettingsError)
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep nothing
-METADATA_KEYS = ",".join(places.METADATA_KEYS)
+METADATA_KEYS = ",".join(metadata_uri.METADATA_KEYS)
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
 SERVICE_SCHEMES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")

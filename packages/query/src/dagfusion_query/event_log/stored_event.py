@@ -12,7 +12,7 @@ import orjson
 
 from dagfusion_contract import errors as contract
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, read_consolidated
-from dagfusion_contract.places import named_place
+from dagfusion_contract.metadata_uri import uri_in_metadata
 from dagfusion_contract.record import ENTRY, DataFile, RecordReader
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, read_tombstone
 from dagfusion_contract.uri import bucket_url
@@ -179,7 +179,7 @@ def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> For
     if not keys:
         return None
     entries = ((entry["label"], _text(entry["entry_data"])) for entry in materialization["metadata_entries"])
-    place = named_place({label: text for label, text in entries if text is not None}, keys)
+    place = uri_in_metadata({label: text for label, text in entries if text is not None}, keys)
     if place is None:
         return None
     tags = materialization.get("tags") or {}
