@@ -115,11 +115,11 @@ def test_no_cycles_are_sought_while_records_are_compared(
 ) -> None:
     during = list[bool]()
 
-    def judge(*given: Any) -> dg.AssetCheckResult:
+    def evaluate(*given: Any) -> dg.AssetCheckResult:
         during.append(gc.isenabled())
-        return check_results.judged(*given)
+        return check_results.check_result(*given)
 
-    monkeypatch.setattr(asset_checks, "judged", judge)
+    monkeypatch.setattr(asset_checks, "check_result", evaluate)
     asset = orgs_asset(KEYS)
     run([asset], partition_checks(asset, complete=True), instance)
     assert during == [False]

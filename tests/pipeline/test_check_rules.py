@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dagfusion_contract.record import WrittenFile, file_entry, schema_entry
 from dagfusion_contract.values import partition_entry
 from dagfusion_pipeline.check_definitions import PlannedCheck
-from dagfusion_pipeline.check_results import Checked, judged
+from dagfusion_pipeline.check_results import Checked, check_result
 from dagfusion_pipeline.check_rules import HOLDS, InBounds, NotNull, Partition, PartitionReader, RowCount, SameColumns
 from dagfusion_pipeline.latest_events import LatestEvent
 from dagfusion_pipeline.parquet import ParquetEncoder
@@ -75,13 +75,13 @@ def cases(draw: st.DrawFn) -> tuple[pa.DataType, list[Any], Any, Any]:
 def test_a_verdict_is_what_the_rows_say(case: tuple[pa.DataType, list[Any], Any, Any]) -> None:
     data_type, values, least, most = case
     one = partition_of(pa.table({"x": pa.array(values, data_type)}))
-    nulls = NotNull("x").judge(one)
+    nulls = NotNull("x").evaluate(one)
     assert (nulls.state == "broken") == (None in values)
     assert nulls.state != "unknown"
-    assert (RowCount(2, 4).judge(one).state == "holds") == (2 <= len(values) <= 4)
+    assert (RowCount(2, 4).evaluate(one).state == "holds") == (2 <= len(values) <= 4)
     seen = [value for value in values if value is not None]
     within = all((least is None or value >= least) and (most is None or value <= most) for value in seen)
-    verdict = InBounds("x", least, most).judge(one)
+    verdict = InBounds("x", least, most).evaluate(one)
     unknown = (
         data_type == pa.binary()
         or any(isinstance(value, float) and not math.isfinite(value) for value in seen)
@@ -96,14 +96,14 @@ def test_a_verdict_is_what_the_rows_say(case: tuple[pa.DataType, list[Any], Any,
 
 def test_bounds_are_exact_where_floats_are_not() -> None:
     one = partition_of(pa.table({"d": pa.array([Decimal("0.1")]), "n": [2**53 + 1], "t": [NEW_YEAR]}))
-    assert InBounds("d", None, Decimal("0.1")).judge(one) == HOLDS._replace(
+    assert InBounds("d", None, Decimal("0.1")).evaluate(one) == HOLDS._replace(
         lowest=(Decimal("0.1"), "0.1"), highest=(Decimal("0.1"), "0.1")
     )
-    assert InBounds("n", None, 2.0**53).judge(one).state == "broken"
+    assert InBounds("n", None, 2.0**53).evaluate(one).state == "broken"
     after = pa.array([NEW_YEAR]).cast(pa.timestamp("ns")).cast(pa.int64())[0].as_py() + 1
     nanosecond = partition_of(pa.table({"t": pa.array([after], pa.timestamp("ns"))}))
-    assert InBounds("t", None, NEW_YEAR).judge(one).state == "holds"
-    assert InBounds("t", None, NEW_YEAR).judge(nanosecond).state == "broken"
+    assert InBounds("t", None, NEW_YEAR).evaluate(one).state == "holds"
+    assert InBounds("t", None, NEW_YEAR).evaluate(nanosecond).state == "broken"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_bounds_are_exact_where_floats_are_not() -> None:
 )
 def test_bounds_of_another_kind_are_unknown(bound: Any, data_type: pa.DataType) -> None:
     one = partition(1, {"x": {"min": "2024-01-01", "max": "2024-01-01", "nulls": 0}}, pa.schema([("x", data_type)]))
-    assert InBounds("x", bound, None).judge(one).state == "unknown"
+    assert InBounds("x", bound, None).evaluate(one).state == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -138,24 +138,24 @@ def test_bounds_of_another_kind_are_unknown(bound: Any, data_type: pa.DataType) 
 )
 def test_dates_and_times_may_be_text(value: Any, text: str) -> None:
     one = partition_of(pa.table({"x": [value]}))
-    assert InBounds("x", text, text).judge(one).state == "holds"
+    assert InBounds("x", text, text).evaluate(one).state == "holds"
     later = text.replace("2024", "2025").replace("07", "08")
-    assert InBounds("x", later, None).judge(one).state == "broken"
+    assert InBounds("x", later, None).evaluate(one).state == "broken"
 
 
 def test_columns_that_are_absent_or_of_the_partition() -> None:
     schema = pa.schema([("n", pa.int64())])
     one = partition(3, {}, schema, day=pa.scalar(dt.date(2024, 1, 1)), state=pa.scalar(None, pa.string()))
-    assert NotNull("gone").judge(one).state == "broken"
-    assert NotNull("n").judge(one).state == "unknown"
-    assert NotNull("DAY").judge(one).state == "holds"
-    assert NotNull("state").judge(one).state == "broken"
-    assert InBounds("gone", 1, 2).judge(one).state == "unknown"
-    assert InBounds("n", 1, 2).judge(one).state == "unknown"
-    assert InBounds("day", dt.date(2024, 1, 2), None).judge(one).state == "broken"
-    assert InBounds("state", "a", None).judge(one).state == "holds"
-    assert SameColumns({"n": "int64"}).judge(one) == HOLDS
-    assert SameColumns({"n": "int32", "day": None}).judge(one).found == "n is int64, not int32"
+    assert NotNull("gone").evaluate(one).state == "broken"
+    assert NotNull("n").evaluate(one).state == "unknown"
+    assert NotNull("DAY").evaluate(one).state == "holds"
+    assert NotNull("state").evaluate(one).state == "broken"
+    assert InBounds("gone", 1, 2).evaluate(one).state == "unknown"
+    assert InBounds("n", 1, 2).evaluate(one).state == "unknown"
+    assert InBounds("day", dt.date(2024, 1, 2), None).evaluate(one).state == "broken"
+    assert InBounds("state", "a", None).evaluate(one).state == "holds"
+    assert SameColumns({"n": "int64"}).evaluate(one) == HOLDS
+    assert SameColumns({"n": "int32", "day": None}).evaluate(one).found == "n is int64, not int32"
 
 
 def test_the_columns_of_earlier_runs_are_not_kept() -> None:
@@ -163,10 +163,10 @@ def test_the_columns_of_earlier_runs_are_not_kept() -> None:
     rule, schema = SameColumns({"n": "int64"}), pa.schema([("n", pa.int64())])
     first = partition(1, {}, schema)
     layout = weakref.ref(first.file.layout)
-    assert rule.judge(first) == HOLDS
+    assert rule.evaluate(first) == HOLDS
     del first
     for _ in range(200):
-        rule.judge(partition(1, {}, schema))
+        rule.evaluate(partition(1, {}, schema))
     assert layout() is None
 
 
@@ -200,7 +200,7 @@ def test_a_result_names_few_partitions_of_many_and_needs_work_as_they_are_many()
         counted: Counter[str] = Counter()
         sys.setprofile(lambda _frame, event, _argument: counted.update([event]))
         try:
-            result = judged(check, Checked(keys, events, NOW), dg.AssetCheckSeverity.ERROR, "warn")
+            result = check_result(check, Checked(keys, events, NOW), dg.AssetCheckSeverity.ERROR, "warn")
         finally:
             sys.setprofile(None)
         table = result.metadata["first_broken"]

@@ -119,12 +119,12 @@ def test_keys_are_those_of_dagster_in_its_order(instance: dg.DagsterInstance, na
 def test_a_check_that_raises_an_error_leaves_the_others_their_results(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, faulty: set[str]
 ) -> None:
-    def judge(check: PlannedCheck, *given: Any) -> dg.AssetCheckResult:
+    def evaluate(check: PlannedCheck, *given: Any) -> dg.AssetCheckResult:
         if check.name in faulty:
             raise ValueError(f"a fault of {check.name}")
-        return check_results.judged(check, *given)
+        return check_results.check_result(check, *given)
 
-    monkeypatch.setattr(asset_checks, "judged", judge)
+    monkeypatch.setattr(asset_checks, "check_result", evaluate)
     asset = orgs_asset(KEYS)
     checks = partition_checks(asset, rows=(1, None), not_null=["npi"], complete=True, unknown="fail")
     done, results = run([asset], checks, instance)

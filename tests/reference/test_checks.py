@@ -10,7 +10,7 @@ import pytest
 
 from dagfusion_contract.record import WrittenFile, file_entry, schema_entry
 from dagfusion_pipeline.partition_records import PartitionRecord
-from dagfusion_reference.defs.checks import PartitionRule, judge
+from dagfusion_reference.defs.checks import PartitionRule, evaluate
 from dagfusion_reference.defs.ecommerce.checks import ORDERS, SALES
 from dagfusion_reference.defs.ecommerce.checks import checks as ecommerce
 from dagfusion_reference.defs.healthcare.checks import AGGREGATES, EXTRACTS
@@ -125,10 +125,10 @@ def failing(check: dg.AssetChecksDefinition, values: Mapping[str, Any]) -> set[s
 def test_a_judgement_names_what_breaks_the_rule() -> None:
     rule = PartitionRule("few", "Few rows.", lambda record: record.rows > 10)
     records = [recorded(f"p{number}", rows=number) for number in range(40)]
-    failed = judge(rule, records)
+    failed = evaluate(rule, records)
     assert not failed.passed
     assert failed.metadata["partitions"].value == 40
     assert failed.metadata["broken_partitions"].value == 29
     assert str(failed.metadata["first_broken"].value).split(", ") == [f"p{number}" for number in range(11, 21)]
-    assert judge(rule, records[:11]).passed
-    assert not judge(rule, []).passed
+    assert evaluate(rule, records[:11]).passed
+    assert not evaluate(rule, []).passed

@@ -10,7 +10,7 @@ from typing import Literal
 import dagster as dg
 
 from dagfusion_pipeline.check_definitions import Options, PlannedCheck, planned_checks
-from dagfusion_pipeline.check_results import Checked, LatestMaterialization, TargetedResult, judged
+from dagfusion_pipeline.check_results import Checked, LatestMaterialization, TargetedResult, check_result
 from dagfusion_pipeline.check_rules import Bound
 from dagfusion_pipeline.checked_partitions import asset_partitions, checked_partitions
 from dagfusion_pipeline.errors import ConfigurationError
@@ -82,7 +82,7 @@ def partition_checks(
             checked: Checked = checked_partitions(context, spec.key, definition)
             for one in selected:
                 try:
-                    results.append(judged(one, checked, severity, unknown))
+                    results.append(check_result(one, checked, severity, unknown))
                 except Exception as error:  # noqa: BLE001 - raised below, after the results of the other checks
                     errors[one.name] = error
             del checked  # else the search for cycles below looks at all records

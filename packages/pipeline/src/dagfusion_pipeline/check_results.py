@@ -60,7 +60,7 @@ class Checked:
         return reader.read(event.record)
 
 
-def judged(
+def check_result(
     check: PlannedCheck, checked: Checked, severity: dg.AssetCheckSeverity, unknown_as: str
 ) -> dg.AssetCheckResult:
     """Return the result of a check: it passes if its rule holds of every partition, and there is one."""
@@ -95,7 +95,7 @@ def _verdicts(rule: Rule | Complete | Fresh | AlikeColumns, checked: Checked) ->
     else:
         resolved = _alike(rule, checked) if isinstance(rule, AlikeColumns) else rule
         for key, partition in checked.partitions:
-            yield key, partition if isinstance(partition, Verdict) else resolved.judge(partition)
+            yield key, partition if isinstance(partition, Verdict) else resolved.evaluate(partition)
 
 
 def _freshness(rule: Fresh, checked: Checked, key: str | None) -> Verdict:

@@ -50,7 +50,7 @@ class Partition(NamedTuple):
 class Rule(Protocol):
     """A rule that every partition must satisfy."""
 
-    def judge(self, partition: Partition) -> Verdict:
+    def evaluate(self, partition: Partition) -> Verdict:
         """Return the verdict of the rule on a partition."""
 
 
@@ -75,7 +75,7 @@ class RowCount:
     least: int | None
     most: int | None
 
-    def judge(self, partition: Partition) -> Verdict:
+    def evaluate(self, partition: Partition) -> Verdict:
         """Compare the rows of a partition."""
         rows = partition.file.rows
         holds = (self.least is None or rows >= self.least) and (self.most is None or rows <= self.most)
@@ -88,7 +88,7 @@ class NotNull:
 
     column: str
 
-    def judge(self, partition: Partition) -> Verdict:
+    def evaluate(self, partition: Partition) -> Verdict:
         """Count the nulls of a partition."""
         name, rows = _column(partition.file.layout, self.column), partition.file.rows
         nulls: object
@@ -113,7 +113,7 @@ class InBounds:
     least: Bound | None
     most: Bound | None
 
-    def judge(self, partition: Partition) -> Verdict:
+    def evaluate(self, partition: Partition) -> Verdict:
         """Compare the least and the greatest value of a partition."""
         layout = partition.file.layout
         name = _column(layout, self.column)
@@ -164,7 +164,7 @@ class SameColumns:
 
     expected: Mapping[str, str | None]
 
-    def judge(self, partition: Partition) -> Verdict:
+    def evaluate(self, partition: Partition) -> Verdict:
         """Compare the columns of a partition, once for all files of the same columns."""
         return _compared(self, partition.file.layout)
 

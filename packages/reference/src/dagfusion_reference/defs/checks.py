@@ -56,12 +56,12 @@ def metric_checks(asset: dg.AssetsDefinition, rules: Sequence[PartitionRule]) ->
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         records = records_of_run(context.instance, context.run.run_id, asset.key)
         for rule in rules:
-            yield judge(rule, records)
+            yield evaluate(rule, records)
 
     return check
 
 
-def judge(rule: PartitionRule, records: Sequence[PartitionRecord]) -> dg.AssetCheckResult:
+def evaluate(rule: PartitionRule, records: Sequence[PartitionRecord]) -> dg.AssetCheckResult:
     """Return True if a rule holds for all records, and there is one."""
     broken = [record.partition for record in records if rule.broken(record)]
     return dg.AssetCheckResult(
