@@ -17,7 +17,7 @@ from dagfusion_stack.errors import AlreadyRunningError
 from dagfusion_stack.home import Home
 from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.settings import Settings
-from dagfusion_stack.supervisor import child_environ, down, supervise, sweep
+from dagfusion_stack.supervisor import child_environ, down, end_servers, supervise
 from tests.stack.conftest import Command
 
 STORES = {postgres.NAME, object_store.NAME}
@@ -164,7 +164,7 @@ def test_two_homes_run_side_by_side_and_end_apart(tmp_path: Path) -> None:
     ):
         variables = first.start_stores(), second.start_stores()
         assert variables[0]["AWS_ENDPOINT_URL"] != variables[1]["AWS_ENDPOINT_URL"]
-        assert set(sweep(Home(one.home))) == STORES
+        assert set(end_servers(Home(one.home))) == STORES
         assert set(process.marked(other.home).values()) == STORES
 
 

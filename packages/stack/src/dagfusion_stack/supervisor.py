@@ -185,7 +185,7 @@ class Supervisor:
             self._say(f"Stopping {server.child.name}")
             _end_server(server.child.name, process.marked(self.home.path))
             server.stop()
-        sweep(self.home)
+        end_servers(self.home)
 
     def _start_sail(self, variables: Mapping[str, str]) -> Mapping[str, str]:
         """Start the Sail server, and return the variables by which the query service finds it."""
@@ -280,7 +280,7 @@ def supervise(settings: Settings, command: str, say: Say) -> Iterator[Supervisor
     home = Home(settings.home)
     home.prepare()
     with home.hold(command), _signals_interrupt():
-        if left := sweep(home):
+        if left := end_servers(home):
             say(f"Ended what was left of an earlier start: {', '.join(left)}")
         home.keep_logs()
         supervisor = Supervisor(settings, command, say)
@@ -295,7 +295,7 @@ def supervise(settings: Settings, command: str, say: Say) -> Iterator[Supervisor
                 supervisor.stop()
 
 
-def sweep(home: Home) -> list[str]:
+def end_servers(home: Home) -> list[str]:
     """End every process that serves `home`, those that write first.
 
     Returns:
@@ -333,9 +333,9 @@ def down(home: Home, say: Say) -> list[str]:
         stopped = [server.name for server in holder.services]
         with contextlib.suppress(psutil.NoSuchProcess):
             process.end([psutil.Process(holder.pid)], signal.SIGTERM, timeout_s=SUPERVISOR_STOP_TIMEOUT_S)
-    # Held while sweeping, so that no start in between loses its servers.
+    # Held meanwhile, so that no start in between loses its servers.
     with home.hold("down") if home.exists() else contextlib.nullcontext():
-        return stopped + sweep(home)
+        return stopped + end_servers(home)
 
 
 def child_environ(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:

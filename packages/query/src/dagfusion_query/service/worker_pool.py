@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dagfusion_query.engine.datafusion_errors import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle
-from dagfusion_query.service.worker_process import exit_text, sweep
+from dagfusion_query.service.worker_process import exit_text, remove_leftover_files
 from dagfusion_query.worker.limits import is_stopped, no_room_to_start
 from dagfusion_query.worker.messages import Configuration, Phase
 
@@ -82,7 +82,7 @@ class Pool:
         Raises:
             ServiceUnavailableError: None comes up.
         """
-        await asyncio.to_thread(sweep)
+        await asyncio.to_thread(remove_leftover_files)
         for _ in range(self._processes):
             self._spawn(0.0)
         self._keep(asyncio.create_task(self._watch()))

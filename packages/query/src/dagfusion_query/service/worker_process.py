@@ -242,7 +242,7 @@ def exit_text(code: int | None) -> str:
     return f"{name}: {signal.strsignal(-code)}"
 
 
-def sweep() -> None:
+def remove_leftover_files() -> None:
     """Remove the temporary files of workers whose service was killed, which could not."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
         pid = folder.name.removeprefix(_SCRATCH).partition("-")[0]
