@@ -16,7 +16,7 @@ from dagfusion_contract.layout import file_key
 from dagfusion_contract.uri import bucket_url, is_s3, object_path, store_parts, store_url
 from dagfusion_query.catalog.model import Snapshot, Table, common_location
 from dagfusion_query.object_store import store_keys
-from dagfusion_query.scan.left_out import archive_rule, split
+from dagfusion_query.scan.archived_files import archive_rule, split_archived
 from dagfusion_query.secrets_manager import aws_client
 from dagfusion_query.settings import Settings
 
@@ -290,7 +290,7 @@ def without_left_out(found: Comparison, table: Table, archived_after_days: int, 
     """
     if not archived_after_days or not (found.archived or found.missing):
         return found
-    _, archive = split(table, archive_rule(archived_after_days, now))
+    _, archive = split_archived(table, archive_rule(archived_after_days, now))
     unread = frozenset[str]() if archive is None else frozenset(archive.table.files["uri"].to_pylist())
     missing, archived = ([uri for uri in uris if uri not in unread] for uris in (found.missing, found.archived))
     return replace(found, missing=missing, archived=archived)

@@ -45,8 +45,8 @@ from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.redact import with_names
 from dagfusion_query.returned_values import Explanation
+from dagfusion_query.scan.archived_files import warnings_of
 from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
-from dagfusion_query.scan.left_out import warnings_of
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage

@@ -25,7 +25,7 @@ from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.generate_series import SeriesFunctions
 from dagfusion_query.engine.parse import READ_ONLY, ViewPlans, Views
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.scan.left_out import ArchiveRule, archive_rule, split
+from dagfusion_query.scan.archived_files import ArchiveRule, archive_rule, split_archived
 from dagfusion_query.scan.listing_tables import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
@@ -309,7 +309,7 @@ def _kept(table: Table, session: Session, similar: BoundSession | None, rules: R
 
 def _scanned_table(table: Table, layout: ScanLayout, session: Session, rule: ArchiveRule | None) -> ScannedTable:
     """Return the table as the scan knows it; its layout is that of all files, also of those that are left out."""
-    left, archive = (table, None) if rule is None else split(table, rule)
+    left, archive = (table, None) if rule is None else split_archived(table, rule)
     return ScannedTable(left, layout, session.template(table.name), archive)
 
 

@@ -13,8 +13,8 @@ from dagfusion_contract.uri import LOCAL, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.replacing_row_groups import Flags
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
+from dagfusion_query.scan.archived_files import Archive, LeftOut
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS, LargeObjects, LargeRead
-from dagfusion_query.scan.left_out import Archive, LeftOut
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
 from dagfusion_query.scan.row_filter import RowFilter, is_for_rows, row_filter

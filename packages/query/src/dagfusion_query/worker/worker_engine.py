@@ -31,7 +31,7 @@ from dagfusion_query.errors import InternalError, PlanError, QueryError, Resourc
 from dagfusion_query.grant_names import EVERYTHING
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.returned_values import Explanation
-from dagfusion_query.scan.left_out import split
+from dagfusion_query.scan.archived_files import split_archived
 from dagfusion_query.scan.listing_tables import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import parse_table
@@ -201,7 +201,7 @@ class WorkerEngine(Engine):
         if wanted is None or table is None or self._policy is None:
             return iter(())
         if (rule := self._sessions.rules().get(table.environment)) is not None:
-            table, _ = split(table, rule)
+            table, _ = split_archived(table, rule)
         object_bytes = self._settings.object_cache_object_bytes
         return new_objects(table, wanted.after_event, wanted.limit_bytes, object_bytes, self._objects.has_file)
 

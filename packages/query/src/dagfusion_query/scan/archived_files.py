@@ -82,8 +82,8 @@ def archive_rule(days: int, now: datetime) -> ArchiveRule:
     return ArchiveRule(days, midnight - timedelta(days=days))
 
 
-def split(table: Table, rule: ArchiveRule) -> tuple[Table, Archive | None]:
-    """Return a table without the files that a rule leaves out, and these; None if there are none."""
+def split_archived(table: Table, rule: ArchiveRule) -> tuple[Table, Archive | None]:
+    """Split a table into the files that are read and those that a rule leaves out; None if there are none."""
     written = table.files["modified"]
     until = pa.scalar(rule.until, TIME)
     first = pc.min(written)

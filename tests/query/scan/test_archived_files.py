@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.scan import left_out
-from dagfusion_query.scan.left_out import ArchiveRule, LeftOut, archive_rule, split, warnings_of
+from dagfusion_query.scan import archived_files
+from dagfusion_query.scan.archived_files import ArchiveRule, LeftOut, archive_rule, split_archived, warnings_of
 from tests.query.engine.consolidating import consolidate
 from tests.query.scan.test_prune_property import AGGREGATES, DATE, PARTITION, PREDICATES, ROWS, SCHEMA, SHARD, STATE
 from tests.tiers import examples
@@ -39,7 +39,7 @@ def test_days_end_at_midnight_in_utc_as_those_of_s3() -> None:
     archived_at = dt.datetime(2024, 1, 19, tzinfo=dt.UTC)  # S3's example of a rule of 3 days
     moment = dt.timedelta(microseconds=1)
     for now, is_left_out in ((archived_at - moment, False), (archived_at, True)):
-        _, archive = split(table_of([written]), archive_rule(3, now))
+        _, archive = split_archived(table_of([written]), archive_rule(3, now))
         assert (archive is not None) is is_left_out
     zone = dt.timezone(dt.timedelta(hours=-5))
     assert archive_rule(3, archived_at.astimezone(zone)) == archive_rule(3, archived_at)
@@ -57,8 +57,8 @@ def test_a_table_is_split_into_what_is_left_and_what_is_not(ages: list[int], mos
     slices = [table.files.slice(start, size) for start in range(0, len(ages), size)] or [table.files]
     table = Table(("s", "t"), NAME, pa.schema([]), pa.schema([]), "", pa.concat_tables(slices))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(left_out, "_MOST_SLICES", most)  # rows are in slices, or copied
-        left, archive = split(table, RULE)
+        patch.setattr(archived_files, "_MOST_SLICES", most)  # rows are in slices, or copied
+        left, archive = split_archived(table, RULE)
     old = [number for number, age in enumerate(ages) if age >= 90]
     assert numbers(left) == [number for number in range(len(ages)) if number not in old]
     assert archive is None if not old else (archive is not None and numbers(archive.table) == old)
