@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import metadata
+from dagfusion_query.doors.flight import flight_metadata
 from dagfusion_query.doors.flight.commands_and_tickets import packed, unpack, unpacked_command
 
 _SQL_LIMIT_BYTES = 1 << 20
@@ -37,16 +37,16 @@ class ImmediateAnswers(flight.FlightServerBase):  # type: ignore[misc]
     def get_flight_info(self, _context: object, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
         """Return the columns and a ticket."""
         name, command = unpacked_command(descriptor.command)
-        schema = metadata.metadata_schema(name, command)
+        schema = flight_metadata.metadata_schema(name, command)
         ticket = packed("TicketStatementQuery", statement_handle=b"1") if schema is None else descriptor.command
         return flight.FlightInfo(schema or self._rows.schema, descriptor, [flight.FlightEndpoint(ticket, [])])
 
     def do_get(self, _context: object, ticket: flight.Ticket) -> flight.RecordBatchStream:
         """Return the rows."""
         name, command = unpack(ticket.ticket)
-        if metadata.metadata_schema(name, command) is None:
+        if flight_metadata.metadata_schema(name, command) is None:
             return flight.RecordBatchStream(self._rows)
-        found: Any = metadata.metadata_result(name, command, (), _SQL_LIMIT_BYTES)
+        found: Any = flight_metadata.metadata_result(name, command, (), _SQL_LIMIT_BYTES)
         return flight.RecordBatchStream(found)
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.doors.flight import commands_and_tickets, flight_sessions, metadata
+from dagfusion_query.doors.flight import commands_and_tickets, flight_metadata, flight_sessions
 from dagfusion_query.doors.flight.flight_calls import failure
+from dagfusion_query.doors.flight.flight_metadata import like, metadata_result, metadata_schema
 from dagfusion_query.doors.flight.flight_sessions import Handles
 from dagfusion_query.doors.flight.flight_statements import parameters
-from dagfusion_query.doors.flight.metadata import like, metadata_result, metadata_schema
 from dagfusion_query.doors.flight.sql_info import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, QueryError, UnknownQueryError, tree
 from tests.query.catalog.following import Clock
@@ -203,7 +203,7 @@ def test_there_are_only_tables_in_one_catalog() -> None:
     for fields in ({"catalog": "other"}, {"catalog": ""}, {"table_types": ["VIEW"]}):
         command = commands_and_tickets.make("CommandGetTables", **fields)
         assert metadata_result("CommandGetTables", command, (), 1).num_rows == 0
-    assert metadata.metadata_schema("CommandStatementQuery", None) is None
+    assert flight_metadata.metadata_schema("CommandStatementQuery", None) is None
 
 
 @pytest.mark.parametrize("kind", sorted(tree(QueryError), key=str))

@@ -16,7 +16,7 @@ from dagfusion_query.access.grants import Caller
 from dagfusion_query.as_of import AsOf, read_as_of
 from dagfusion_query.doors.flight.commands_and_tickets import decode, encoded, make
 from dagfusion_query.doors.flight.flight_calls import COOKIE, MIDDLEWARE, Context
-from dagfusion_query.doors.flight.metadata import CATALOG
+from dagfusion_query.doors.flight.flight_metadata import CATALOG
 from dagfusion_query.engine_choice import EngineChoice, read_engine
 from dagfusion_query.errors import AsOfError, BadRequestError, EngineChoiceError, UnknownQueryError
 from dagfusion_query.service_settings import ServiceSettings

@@ -21,7 +21,7 @@ from dagfusion_query.documents.catalog_documents import (
 )
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.query_documents import QueryInfo
-from dagfusion_query.doors.flight import metadata
+from dagfusion_query.doors.flight import flight_metadata
 from dagfusion_query.doors.flight.commands_and_tickets import (
     DIFF,
     EXPLAIN,
@@ -154,8 +154,10 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             context.add_header(QUERY_HEADER, rows.id)
             return rows.send(context)
         _metadata_schema(name, command)
-        snapshots = self._snapshots(caller, context) if metadata.needs_tables(name) else ()
-        return flight.RecordBatchStream(metadata.metadata_result(name, command, snapshots, self._sql_limit_bytes))
+        snapshots = self._snapshots(caller, context) if flight_metadata.needs_tables(name) else ()
+        return flight.RecordBatchStream(
+            flight_metadata.metadata_result(name, command, snapshots, self._sql_limit_bytes)
+        )
 
     def _rows(self, name: str, command: Any, caller: Caller, context: Context) -> Rows | None:
         """Return the rows of a statement that runs, or is to run; None for a metadata command."""
@@ -321,7 +323,7 @@ def _request(kind: type[R], body: bytes) -> R:
 
 
 def _metadata_schema(name: str, command: Any) -> pa.Schema:
-    schema = metadata.metadata_schema(name, command)
+    schema = flight_metadata.metadata_schema(name, command)
     if schema is None:
         raise _unknown(name)
     return schema

@@ -66,7 +66,7 @@ class Parameters:
 
         Args:
             values: One row; columns with exactly the parameters' names, else in their order. A row of this package's
-                client has names always, and is judged by the engine, as the parameters of every other door.
+                client has names always, and is checked by the engine, as the parameters of every other door.
 
         Raises:
             ParameterError: The number of rows or columns is not right.
