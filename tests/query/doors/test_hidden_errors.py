@@ -30,7 +30,7 @@ from tests.query.doors.doors import AdbcDoor, ConnectionDoor
 from tests.query.doors.flight.conftest import Doors as FlightDoors
 from tests.query.doors.flight.conftest import url as flight_url
 from tests.query.doors.http.serving import serving
-from tests.query.doors.iceberg.openapi import judged
+from tests.query.doors.iceberg.openapi import validated
 from tests.query.fake_service import FakeService
 
 TEXT = "/state/folder on db.internal"
@@ -54,7 +54,7 @@ def shown(error: Exception, folder: Path, tokens: Tokens) -> tuple[list[QueryErr
     uat = EnvironmentConfig("uat", Settings(), EnvironmentSettings(iceberg_metadata=f"file://{folder}/_iceberg"))
     iceberg = IcebergRoutes(service, Config(settings, (uat,), folder), tokens)
     with ExitStack() as closing:
-        pages = closing.enter_context(judged(iceberg.mounts()))
+        pages = closing.enter_context(validated(iceberg.mounts()))
         http = closing.enter_context(serving(service, tokens, settings, pages=pages)).url
         flight = flight_url(FlightDoors(folder, closing).open(service))
         errors = []

@@ -29,7 +29,7 @@ from tests.pipeline.written import key_range
 from tests.query.catalog.folding import EMPTY, written
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.lake import PLACES, Lake, running
-from tests.query.doors.iceberg.openapi import judged
+from tests.query.doors.iceberg.openapi import validated
 from tests.query.doors.iceberg.other_clients import Daft, Sail, running_daft
 from tests.query.fake_service import FakeService, environment
 from tests.query.iceberg.conftest import publisher
@@ -158,7 +158,7 @@ def client(
     config = Config(ServiceSettings(), tuple(environments), tmp_path)
     routes = IcebergRoutes(service, config, tokens)
     with (
-        judged(routes.mounts()) as pages,
+        validated(routes.mounts()) as pages,
         serving(service, tokens, config.service, pages=pages) as door,
         httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client,
     ):

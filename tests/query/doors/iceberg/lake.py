@@ -32,7 +32,7 @@ from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.object_store import open_store
 from dagfusion_query.returned_values import TableGeneration
 from tests.query.doors.http.serving import serving
-from tests.query.doors.iceberg.openapi import judged
+from tests.query.doors.iceberg.openapi import validated
 from tests.query.fake_service import FakeService
 from tests.query.spark.spark_runtime import Spark
 
@@ -206,7 +206,7 @@ def running(
         stack.callback(environments.close)
         service, tokens = Following(environments), open_tokens(config.tokens_file)
         iceberg = IcebergRoutes(service, config, tokens)
-        pages = stack.enter_context(judged(iceberg.mounts()))
+        pages = stack.enter_context(validated(iceberg.mounts()))
         door = stack.enter_context(serving(service, tokens, config.service, pages=pages))
         environments.refresh(PATIENCE_S)
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))

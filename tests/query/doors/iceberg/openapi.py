@@ -1,4 +1,4 @@
-"""The OpenAPI document of the Iceberg REST catalog, as the judge of what clients send and what the door answers."""
+"""The OpenAPI document of the Iceberg REST catalog, as the validator of what clients send and what the door answers."""
 
 import os
 import re
@@ -50,7 +50,7 @@ class Exchange(NamedTuple):
     answer: bytes
 
 
-class Judge:
+class Validator:
     """Validates exchanges.
 
     Attributes:
@@ -213,20 +213,20 @@ def corrected(found: Any) -> Mapping[str, Any]:
 
 
 @contextmanager
-def judged(mounts: Sequence[Mount], judge: Judge | None = None) -> Iterator[Sequence[Mount]]:
+def validated(mounts: Sequence[Mount], validator: Validator | None = None) -> Iterator[Sequence[Mount]]:
     """Yield routes whose exchanges are as the document says, if it is here.
 
     Raises:
         AssertionError: At the end, if one is not.
     """
-    if judge is None:
+    if validator is None:
         found = document()
-        judge = None if found is None else Judge(found)
-    if judge is None:
+        validator = None if found is None else Validator(found)
+    if validator is None:
         yield mounts
         return
-    yield [Mount(one.path, judge.watching(one.app)) for one in mounts]
-    judge.decide()
+    yield [Mount(one.path, validator.watching(one.app)) for one in mounts]
+    validator.decide()
 
 
 def _absolute(value: Any) -> Any:

@@ -2,9 +2,10 @@
 
 import base64
 import gzip
-import time
-from collections.abc import Iterator
+import json
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +33,7 @@ from dagfusion_query.errors import TooBusyError
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.conftest import DELEGATED, TABLE, snapshot
-from tests.query.doors.iceberg.openapi import REPORT, judged
+from tests.query.doors.iceberg.openapi import REPORT, validated
 from tests.query.fake_service import FakeService, environment
 
 
@@ -120,14 +121,15 @@ def test_tables(client: httpx.Client) -> None:
 def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests_and_responses, "UPLOAD_TIMEOUT_S", 0.2)
 
-    def slowly() -> Iterator[bytes]:
-        yield b"grant_type="
-        time.sleep(0.4)
-        yield b"client_credentials"
-
-    answer = client.post("/iceberg/v1/oauth/tokens", content=slowly())
-    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-    assert "was not received within" in answer.json()["error_description"]
+    connection = HTTPConnection(client.base_url.host, client.base_url.port or 80, timeout=60)
+    with closing(connection):
+        connection.putrequest("POST", "/iceberg/v1/oauth/tokens")
+        connection.putheader("Content-Length", "29")
+        connection.endheaders(b"grant_type=")  # the rest is never sent
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+    assert (answer.status, document["error"]) == (400, "invalid_request")
+    assert "was not received within" in document["error_description"]
 
 
 def test_compressed_bodies_are_refused(client: httpx.Client) -> None:
@@ -207,7 +209,7 @@ def test_keys_are_for_those_who_ask_where_the_operator_says_so(
     service = FakeService({"prod": environment("prod", snapshot())})
     config = Config(ServiceSettings(), (environments[1],), tmp_path)
     with (
-        judged(IcebergRoutes(service, config, tokens).mounts()) as pages,
+        validated(IcebergRoutes(service, config, tokens).mounts()) as pages,
         serving(service, tokens, config.service, pages=pages) as door,
         httpx.Client(base_url=door.url, trust_env=False, timeout=30) as other,
     ):

@@ -17,7 +17,7 @@ from dagfusion_query.service_settings import EnvironmentSettings, ServiceSetting
 from dagfusion_query.settings import Settings
 from tests.query.doors.http.serving import serving
 from tests.query.doors.iceberg.conftest import DELEGATED, TABLE, snapshot
-from tests.query.doors.iceberg.openapi import MISSING, REPORT, Exchange, Judge, document, judged
+from tests.query.doors.iceberg.openapi import MISSING, REPORT, Exchange, Validator, document, validated
 from tests.query.fake_service import FakeService, environment
 
 V1 = "/iceberg/v1"
@@ -34,15 +34,15 @@ FILTERS: tuple[Any, ...] = (
 
 
 @pytest.fixture
-def judge() -> Judge:
+def validator() -> Validator:
     found = document()
     if found is None:
         pytest.skip(MISSING)
-    return Judge(found)
+    return Validator(found)
 
 
 @pytest.fixture
-def client(tmp_path: Path, tokens: Tokens, judge: Judge) -> Iterator[httpx.Client]:
+def client(tmp_path: Path, tokens: Tokens, validator: Validator) -> Iterator[httpx.Client]:
     settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
     names, folder = ("uat", "prod"), f"file://{tmp_path}/_iceberg"
     own = EnvironmentSettings(iceberg_metadata=folder, iceberg_credentials="keys")
@@ -51,18 +51,18 @@ def client(tmp_path: Path, tokens: Tokens, judge: Judge) -> Iterator[httpx.Clien
     service = FakeService({"uat": environment("uat", snapshot()), "prod": down})
     config = Config(ServiceSettings(), tuple(environments), tmp_path)
     with (
-        judged(IcebergRoutes(service, config, tokens).mounts(), judge) as pages,
+        validated(IcebergRoutes(service, config, tokens).mounts(), validator) as pages,
         serving(service, tokens, config.service, pages=pages) as door,
         httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client,
     ):
         yield client
 
 
-def test_each_operation(client: httpx.Client, judge: Judge, tokens: Tokens) -> None:
+def test_each_operation(client: httpx.Client, validator: Validator, tokens: Tokens) -> None:
     bodies: dict[str, Any] = {"plan": {}, "tasks": {"plan-task": "[1, null, true, false, 0]"}, "metrics": REPORT}
     plan = client.post(f"{TABLE}/plan", json={}).json()
     assert plan["status"] == "completed"
-    for path, operations in judge.document["paths"].items():
+    for path, operations in validator.document["paths"].items():
         filled = path
         for name, value in NAMES.items():
             filled = filled.replace(name, value)
@@ -72,9 +72,9 @@ def test_each_operation(client: httpx.Client, judge: Judge, tokens: Tokens) -> N
                 client.request(method, f"/iceberg{filled}".replace("uat_silver", namespace), json=body)
     check_tables(client)
     check_tokens(client, tokens)
-    judge.decide()
+    validator.decide()
     for endpoint in ENDPOINTS:
-        statuses = {status for operation, status in judge.seen if operation == endpoint}
+        statuses = {status for operation, status in validator.seen if operation == endpoint}
         assert statuses & {200, 204}, endpoint
         assert 401 in statuses, endpoint
 
@@ -166,10 +166,10 @@ RIGHT: Mapping[str, Any] = {
 def test_the_judge_finds_what_is_wrong(changed: Mapping[str, Any], violation: str | None) -> None:
     made = {**RIGHT, **changed}
     headers = Headers({"content-type": made.pop("media_type", "application/json")})
-    judge = Judge(SMALL)
-    judge.exchanges.append(Exchange("POST", headers=headers, answer_headers=headers, **made))
+    validator = Validator(SMALL)
+    validator.exchanges.append(Exchange("POST", headers=headers, answer_headers=headers, **made))
     if violation is None:
-        judge.decide()
+        validator.decide()
     else:
         with pytest.raises(AssertionError, match=violation):
-            judge.decide()
+            validator.decide()
