@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import select
 import sys
 import tempfile
 from pathlib import Path
@@ -106,9 +107,11 @@ def test_bytes_that_nobody_reads_do_not_wake_the_loop(monkeypatch: pytest.Monkey
         worker = await begin(workers, ENDLESS_ROWS)
         assert (await worker.next()).kind is Kind.planned
         assert (await worker.next()).kind is Kind.data
-        await asyncio.sleep(0.2)  # the socket is full by then
+        socket = worker.process._socket
+        await until(lambda: bool(select.select([socket], [], [], 0)[0]))  # more has arrived
         woken.clear()
-        await asyncio.sleep(0.2)
+        for _ in range(100):
+            await asyncio.sleep(0)  # the loop looks at its sockets each time
         assert len(woken) <= 1
         for _ in range(3):
             assert (await worker.next()).kind is Kind.data

@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ import pytest
 import trustme
 
 from dagfusion_query.worker.limits import SentRequests
+from tests.waiting import eventually
 
 # Asks for objects, some at once, in three rounds; prints what was counted in each, and which connections were open.
 CLIENT = """
@@ -78,13 +78,24 @@ class CountedServer(ThreadingHTTPServer):
 
 
 class LateServer(CountedServer):
-    """Accepts a connection every 0.4 s and lets one wait: the others' first segments are sent again."""
+    """Accepts those who come at once when its queue was too short for them: their first segments are sent again."""
 
     request_queue_size = 1
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = overflows()
+
     def get_request(self) -> tuple[socket.socket, Any]:
-        time.sleep(0.4)
+        if len(self.ports) >= 3:  # the first round is over, and the next one asks for several objects at once
+            assert eventually(lambda: overflows() > self._before)
         return super().get_request()
+
+
+def overflows() -> int:
+    """Return how many connections the kernel did not queue, for all servers."""
+    names, values = (line.split() for line in Path("/proc/net/netstat").read_text().splitlines()[:2])
+    return int(values[names.index("ListenOverflows")])
 
 
 @contextmanager
