@@ -10,6 +10,8 @@ import pytest
 pytestmark = pytest.mark.usefixtures("processes")
 
 LARGEST_BYTES = 1_000_000
+LONGEST_LINES = 400
+SOURCES = {".py", ".ts", ".tsx", ".sh"}
 IMAGES = {".png"}
 REGISTRIES = re.compile(
     r"pypi[.]org|pythonhosted[.]org|npmjs[.](?:org|com)|(?:deb|security|ftp)[.]debian[.]org"
@@ -48,6 +50,13 @@ def matches(texts: dict[str, str], pattern: re.Pattern[str]) -> list[str]:
 
 def test_no_file_is_large(files: list[Path], root: Path) -> None:
     assert [str(path.relative_to(root)) for path in files if path.stat().st_size > LARGEST_BYTES] == []
+
+
+def test_no_source_file_is_long(texts: dict[str, str]) -> None:
+    sources = {name: len(text.splitlines()) for name, text in texts.items() if Path(name).suffix in SOURCES}
+    assert len(sources) > 500
+    assert {name: lines for name, lines in sources.items() if lines > LONGEST_LINES} == {}
+    assert f"at most {LONGEST_LINES} lines" in texts["CONTRIBUTING.md"]
 
 
 def test_no_lock_file_that_names_a_registry_is_tracked(texts: dict[str, str]) -> None:

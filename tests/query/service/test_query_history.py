@@ -15,14 +15,12 @@ import pytest
 
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.documents.query_documents import Failure, QueryCost, QueryInfo, ScanStats, State, Stats
-from dagfusion_query.errors import TooBusyError
 from dagfusion_query.service import query_history as history_module
-from dagfusion_query.service import service as service_module
 from dagfusion_query.service.query_history import FILE_NAME, QueryHistory
 from dagfusion_query.service.query_registry import Query, Registry
 from tests.query.disk import SmallDisk
 from tests.query.engine.conftest import Lake
-from tests.query.service.conftest import ANN, Loop, PublishedCatalogs, Serve, Served
+from tests.query.service.conftest import ANN, PublishedCatalogs, Serve
 from tests.waiting import PATIENCE_S, eventually
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -318,28 +316,6 @@ def test_a_read_waits_for_a_locked_file_for_a_moment_only(tmp_path: Path, monkey
     assert max(waits) <= 1
 
 
-def test_reads_have_two_threads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, waiting, locked = Loop(), set[str](), threading.Event()
-    reads = Served(loop, PublishedCatalogs(tmp_path), {}, {}).service  # which needs no worker
-
-    def wait(*_: object) -> list[QueryInfo]:
-        waiting.add(threading.current_thread().name)
-        locked.wait(PATIENCE_S)
-        return []
-
-    monkeypatch.setattr(service_module, "_RECORDED_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(reads._history, "infos", wait)
-    asked = [loop.start(reads.recorded_queries(ANN, 10)) for _ in range(8)]
-    try:
-        for one in asked:
-            with pytest.raises(TooBusyError, match="try again"):
-                one.result(PATIENCE_S)
-    finally:
-        locked.set()
-        loop.close()
-    assert len(waiting) == 2
-
-
 def test_a_killed_service_leaves_a_whole_file(tmp_path: Path, processes: None) -> None:  # noqa: ARG001  # it starts one
     known: set[str] = set()
     for _ in range(2):
@@ -358,9 +334,9 @@ def test_many_queries_are_written_before_the_registry_forgets_them(
 ) -> None:
     monkeypatch.setattr(history_module, "_GATHER_S", PATIENCE_S)
     history = QueryHistory(tmp_path, 10_000, 1 << 30)
-    for number in range(history_module._BATCH):
+    for number in range(history_module._BATCH + 1):  # the writer may have taken one, and waits for a batch beside it
         history.record(info(number), "ann")
-    eventually(lambda: len(ids(history, limit=10_000)) == history_module._BATCH)
+    assert eventually(lambda: len(ids(history, limit=10_000)) >= history_module._BATCH)
     monkeypatch.undo()
     closed(history)
 

@@ -1,26 +1,29 @@
 """What the service does for its doors, with real workers."""
 
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.access.grants import Caller, Grants
-from dagfusion_query.documents.query_documents import State
+from dagfusion_query.documents.query_documents import QueryInfo, State
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
     ReadOnlyError,
     SqlSyntaxError,
+    TooBusyError,
     UnknownQueryError,
     UnknownTableError,
 )
 from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.formats import Format
+from dagfusion_query.service import service as service_module
 from dagfusion_query.service.query_registry import Query
-from tests.query.service.conftest import ANN, Served
-from tests.waiting import eventually
+from tests.query.service.conftest import ANN, Loop, PublishedCatalogs, Served
+from tests.waiting import PATIENCE_S, eventually
 
 ORGS = "local_silver_tax_id.orgs"
 BOB = Caller("bob", Grants.parse(["local"]), "flight")
@@ -230,3 +233,25 @@ def test_few_histories_are_read_at_once_and_queries_go_on(served: Served) -> Non
     assert not begun.acquire(blocking=False), "a slow database has two of them at most"
     may_end.set()
     assert [history.result(60) for history in asked] == [told] * 20
+
+
+def test_reads_have_two_threads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, waiting, locked = Loop(), set[str](), threading.Event()
+    reads = Served(loop, PublishedCatalogs(tmp_path), {}, {}).service  # which needs no worker
+
+    def wait(*_: object) -> list[QueryInfo]:
+        waiting.add(threading.current_thread().name)
+        locked.wait(PATIENCE_S)
+        return []
+
+    monkeypatch.setattr(service_module, "_RECORDED_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(reads._history, "infos", wait)
+    asked = [loop.start(reads.recorded_queries(ANN, 10)) for _ in range(8)]
+    try:
+        for one in asked:
+            with pytest.raises(TooBusyError, match="try again"):
+                one.result(PATIENCE_S)
+    finally:
+        locked.set()
+        loop.close()
+    assert len(waiting) == 2
