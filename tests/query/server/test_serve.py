@@ -362,7 +362,7 @@ def test_an_environment_that_is_down_does_not_keep_it_from_starting(dagster_home
             read = client.get("/v1/tables").json()["environments"]
             return {one["name"]: one["problem"] and one["problem"]["code"] for one in read}
 
-        eventually(lambda: problems() == {"uat": None, "prod": "environment_unavailable"})
+        assert eventually(lambda: problems() == {"uat": None, "prod": "environment_unavailable"})
         down = client.post("/v1/sql", json={"sql": "SELECT * FROM prod_silver.orders"})
         assert (down.status_code, down.json()["code"]) == (503, "environment_unavailable")
         assert "secret" not in down.text + client.get("/v1/tables").text

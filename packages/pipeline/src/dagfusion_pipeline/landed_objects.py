@@ -53,12 +53,13 @@ class Listing:
 
     Attributes:
         folders: The folders with Parquet, in the order of the listing.
-        strays: Keys that are not below a folder for each partition column, without those that Hive and Spark pass over.
+        unmatched_keys: Keys that are not below a folder for each partition column, without those that Hive and Spark
+            pass over.
         after: Where the next listing goes on; None at the end of the prefix.
     """
 
     folders: Sequence[Folder]
-    strays: Sequence[str]
+    unmatched_keys: Sequence[str]
     after: str | None
 
 
@@ -72,23 +73,23 @@ def list_folders(objects: Iterable[StoredObject], prefix: str, columns: Sequence
         limit: The maximum number of objects.
     """
     folders: dict[str, Folder] = {}
-    strays: list[str] = []
+    unmatched_keys: list[str] = []
     last_key, count = None, 0
     for found in objects:
         parts = found.key.removeprefix(f"{prefix}/").split("/")
         path = "/".join([prefix, *parts[: len(columns)]])
         keys = _dimension_keys(parts, columns)
         if count >= limit and path not in folders:
-            return Listing(_with_objects(folders), strays, last_key)
+            return Listing(_with_objects(folders), unmatched_keys, last_key)
         count, last_key = count + 1, found.key
         if keys is None:
-            strays += [] if parts[0].startswith(_HIDDEN) else [found.key]
+            unmatched_keys += [] if parts[0].startswith(_HIDDEN) else [found.key]
             continue
         folder = folders.setdefault(path, Folder(path, keys, found.key))
         folder.last_key = found.key
         if parts[-1].endswith(_SUFFIX) and not any(part.startswith(_HIDDEN) for part in parts[len(columns) :]):
             folder.objects.append(found)
-    return Listing(_with_objects(folders), strays, None)
+    return Listing(_with_objects(folders), unmatched_keys, None)
 
 
 def _with_objects(folders: dict[str, Folder]) -> list[Folder]:

@@ -125,7 +125,7 @@ def _tick(context: dg.SensorEvaluationContext, watch: _Watch, manager: Manager) 
     partitions = Partitions(asset.partitions_def, order, context.instance)
     landed = [Landed(partitions.key_of(one), one) for one in listing.folders if partitions.has(one)]
     others = [one.path for one in listing.folders if not partitions.has(one)]
-    if left_out := [*listing.strays, *others]:
+    if left_out := [*listing.unmatched_keys, *others]:
         context.log.warning(
             "%d objects or folders under %s are of no partition of %s and are left out, such as %s",
             len(left_out),
@@ -168,8 +168,8 @@ def _of_failed_runs(
 
 
 def _nothing_new(partitions: int, left_out: int) -> str:
-    strays = f"; {left_out} objects or folders are of no partition, and left out" if left_out else ""
-    return f"{partitions} partitions were listed, and none has new objects{strays}"
+    ignored = f"; {left_out} objects or folders are of no partition, and left out" if left_out else ""
+    return f"{partitions} partitions were listed, and none has new objects{ignored}"
 
 
 @dataclass(frozen=True)

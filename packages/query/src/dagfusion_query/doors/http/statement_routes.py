@@ -282,7 +282,7 @@ class ResultResponse:
         if self._zstd and body is not None:
             body = await asyncio.to_thread(self._zstd.add, body)
         if body:
-            async with asyncio.timeout(self._stall_s):
+            async with asyncio.timeout(self._stall_s):  # `ActiveQuery` times its client only until the query ends
                 await send({"type": "http.response.body", "body": body, "more_body": True})
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
