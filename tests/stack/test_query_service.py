@@ -26,5 +26,5 @@ def test_tokens_are_where_the_command_makes_them(tmp_path: Path, monkeypatch: py
 
 
 def test_the_shell_decides_whether_iceberg_clients_get_keys() -> None:
-    shell = {"DAGFUSION_ICEBERG_CREDENTIALS": "keys", "DAGFUSION_ICEBERG_METADATA": "s3://another/folder"}
-    assert query_service._limits(shell) == {"DAGFUSION_ICEBERG_CREDENTIALS": "keys"}
+    chosen = {"DAGFUSION_ICEBERG_CREDENTIALS": "keys", "DAGFUSION_ICEBERG_CONSOLIDATED": "local_silver.*"}
+    assert query_service._limits({**chosen, "DAGFUSION_ICEBERG_METADATA": "s3://another/folder"}) == chosen

@@ -86,7 +86,7 @@ def answers(http_port: int) -> bool:
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
     """Keep the settings that the user's shell may have of the service; where it listens is the stack's."""
     settings = [setting for setting in declared(ServiceSettings) if setting.name not in _STACKS_OWN]
-    settings.append(declaration(ConfigSettings, "iceberg_credentials"))
+    settings += [declaration(ConfigSettings, name) for name in ("iceberg_credentials", "iceberg_consolidated")]
     names = [setting.metadata["variable"] for setting in settings]
     set_ = {name: variables[name] for name in names if variables.get(name)}
     if "DAGFUSION_TOKENS" in set_:  # relative to this folder, as for `dagfusion token`
