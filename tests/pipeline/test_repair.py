@@ -196,8 +196,9 @@ def test_only_the_objects_that_were_found_are_repaired(deployed: Hive) -> None:
 
     STORE.delete_objects([key(deployed, "b")])
     gone = STORE.uri(key(deployed, "a"))
-    assert "looked for at https://other, and AWS_ENDPOINT_URL of the IO managers is that of AWS" in repaired(
-        gone, "https://other"
+    assert (
+        "the objects were searched at https://other, and AWS_ENDPOINT_URL of the IO managers is that of AWS"
+        in repaired(gone, "https://other")
     )
     assert "s3://other/a is outside of s3://lake/" in repaired("s3://other/a")
     assert repaired(STORE.uri(key(deployed, "c"))) is None
