@@ -1,7 +1,7 @@
-"""CI runs a sample of what is slow: of each test that starts processes, a third of its parameter sets, and a third of
-the tests that ask for the fixture `long`.
+"""CI runs a sample of what is slow: of each test that starts processes, a quarter of its parameter sets, and a quarter
+of the tests that ask for the fixture `long`.
 
-The tests of a file whose servers cost more than its tests are run together: a third of the commits draw the file, and
+The tests of a file whose servers cost more than its tests are run together: a quarter of the commits draw the file, and
 for the others it is skipped. `DAGFUSION_SAMPLE`, which is the commit in CI, decides what is drawn: each commit draws
 other sets, and the variable of a run that failed repeats it. A session without the variable runs everything.
 """
@@ -17,13 +17,13 @@ import pytest
 from tests.tiers import ALONE, FAST, LONG
 
 SAMPLE = "DAGFUSION_SAMPLE"
-SHARE = 3
+SHARE = 4
 WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is that of the servers that all of them use
 TOGETHER = frozenset({"tests/deploy/test_compose_up.py", "tests/query/spark/test_sail.py"})
 
 
 def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> set[str]:
-    """Return a third of the parameter sets of each test, and at least one; long tests count as sets of one test."""
+    """Return a quarter of the parameter sets of each test, and at least one; long tests count as sets of one test."""
     sets: defaultdict[str, list[str]] = defaultdict(list)
     for nodeid in nodeids:
         sets[LONG if nodeid in long else nodeid.partition("[")[0]].append(nodeid)
@@ -35,7 +35,7 @@ def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> 
 
 
 def is_drawn(file: str, sample: str) -> bool:
-    """Return True if the tests of a file in `TOGETHER` are run for this commit, as for a third of all commits."""
+    """Return True if the tests of a file in `TOGETHER` are run for this commit, as for a quarter of all commits."""
     return Random(f"{sample} {file}").randrange(SHARE) == 0  # noqa: S311
 
 
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         file = file_of(item.nodeid)
         if file in TOGETHER and not is_drawn(file, sample):
-            item.add_marker(pytest.mark.skip(f"{SAMPLE}={sample} does not draw {file}: a third of the commits do"))
+            item.add_marker(pytest.mark.skip(f"{SAMPLE}={sample} does not draw {file}: a quarter of the commits do"))
     slow = {item.nodeid for item in items if is_slow(item)}
     long = {item.nodeid for item in items if LONG in getattr(item, "fixturenames", ())}
     left_out = slow - sampled(slow, sample, long)

@@ -1,6 +1,6 @@
 """`docker compose up --wait` from nothing, runs launched as the UI does, and the documented queries at the service.
 
-It builds two images and starts six containers, so CI runs it for a third of the commits (tests/sampling.py).
+It builds two images and starts six containers, so CI runs it for a quarter of the commits (tests/sampling.py).
 """
 
 import json
