@@ -20,6 +20,7 @@ OF_TESTS = frozenset(
 )
 README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
+LISTED = re.compile(r"`(\w+)`(?:, |: )")  # a module in the list of a wheel's README
 
 
 def sources(root: Path) -> list[Path]:
@@ -63,6 +64,14 @@ def test_architecture_md_names_every_module(root: Path, architecture: frozenset[
     named = {path for name in architecture for path in resolve(root, name)}
     unnamed = [module for module in modules(root) if not named & {root / module, *(root / module).parents[:1]}]
     assert unnamed == []
+
+
+def test_the_readme_of_the_contract_lists_every_module(root: Path) -> None:
+    package = root / "packages" / "contract"
+    lines = [line for line in (package / "README.md").read_text().splitlines() if line.startswith("- `")]
+    listed = sorted(name for line in lines for name in LISTED.findall(line))
+    source = package / "src" / "dagfusion_contract"
+    assert listed == sorted(path.stem for path in source.glob("*.py") if path.name != "__init__.py")
 
 
 @pytest.mark.usefixtures("heavy")

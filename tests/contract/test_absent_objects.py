@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_contract.absent_objects import Listing
+from dagfusion_contract.store_failure import Listing
 
 names = st.text("ab./\U0001f600\uffff", min_size=1, max_size=5).map(lambda name: name.strip("/") or "a")
 

@@ -18,7 +18,7 @@ import pytest
 from benchmarks.wire import metered
 from dagfusion_pipeline import wipe_partitions
 from dagfusion_pipeline.erase import Erasure, erase_rows
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys
 from dagfusion_pipeline.logged_files import LoggedConsolidation, logged_consolidations
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded

@@ -18,8 +18,7 @@ from dagfusion_pipeline import build_erasure_job, maintenance, rewriter, wipe_pa
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.erase import erase_rows
-from dagfusion_pipeline.erasure_keys import read_keys
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys, read_keys
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, MissingObjectError
 from dagfusion_pipeline.event_objects import Unrecorded
 from dagfusion_pipeline.latest_files import latest_files

@@ -17,7 +17,7 @@ import pytest
 from dagfusion_contract.field_ids import KEY, field_id
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.erase import erase_rows
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys
 from dagfusion_pipeline.logged_files import logged_consolidations
 from tests.pipeline.in_memory import STORE, Flat, Hive
 from tests.pipeline.written import MULTI, STATES, check_objects, entry_of, key_range, materializations

@@ -16,12 +16,12 @@ from obstore.store import MemoryStore
 from dagfusion_contract.record import RecordReader
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, build_landing_sensor
 from dagfusion_pipeline.erase import erase_rows
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError
+from dagfusion_pipeline.event_objects import tombstone_event
 from dagfusion_pipeline.landed_objects import list_folders
 from dagfusion_pipeline.landed_partitions import LANDED, Wipe, last_wipes
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion, StoredObject
-from dagfusion_pipeline.tombstones import tombstone_event
 
 pytestmark = pytest.mark.usefixtures("heavy")
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")

@@ -10,8 +10,7 @@ import pytest
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.erase import erase_rows
-from dagfusion_pipeline.erasure_keys import read_keys
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys, read_keys
 from dagfusion_pipeline.errors import MissingObjectError, StoreError
 from dagfusion_pipeline.repair import repair_asset
 from dagfusion_pipeline.replacing import ReplacedError, ReplacingStore, found_objects

@@ -16,12 +16,11 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, RowGroup, consolidated_entry, utc_text
-from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair, repair_table
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, PipelineError
 from dagfusion_pipeline.latest_events import latest_events
-from dagfusion_pipeline.repair import Repair, described, repair_asset
-from dagfusion_pipeline.repair_table import repair_tables
+from dagfusion_pipeline.repair import Repair, described, repair_asset, repair_tables
 from dagfusion_pipeline.replacing import found_objects
 from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.written import check_objects
@@ -222,9 +221,9 @@ def test_any_error_of_a_table_is_reported(deployed: Hive, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("processes")
 def test_the_command_fails_if_an_object_is_not_repaired(deployed: Hive) -> None:
     put(deployed, "b", pa.py_buffer(b"not a file"))
-    assert "not repaired: " in repair_table.repair_table(TABLE, dry_run=True)
+    assert "not repaired: " in repair.repair_table(TABLE, dry_run=True)
     with pytest.raises(PipelineError, match=r"(?s)1 tombstones .* are logged.*not repaired: .* is not a Parquet file"):
-        repair_table.repair_table(TABLE, dry_run=False)
+        repair.repair_table(TABLE, dry_run=False)
 
 
 @pytest.mark.usefixtures("processes", "deployed")
@@ -238,7 +237,7 @@ def test_the_command_says_that_the_database_failed(monkeypatch: pytest.MonkeyPat
 
     app = typer.Typer()
     commands(app)
-    monkeypatch.setattr(repair_table, "repair_asset", fails)
+    monkeypatch.setattr(repair, "repair_asset", fails)
     result = CliRunner().invoke(app, ["repair", TABLE])
     assert result.exit_code == 1
     assert result.output.startswith("error: the database of DAGSTER_HOME failed: connection refused: check it")
@@ -247,9 +246,9 @@ def test_the_command_says_that_the_database_failed(monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("processes", "deployed")
 def test_the_command_fails_if_a_repair_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = Repair("Silver/orders", 3, ["a"], [], {}, stopped="BusyAssetError: a run began")
-    monkeypatch.setattr(repair_table, "repair_asset", lambda *_, **__: stopped)
+    monkeypatch.setattr(repair, "repair_asset", lambda *_, **__: stopped)
     with pytest.raises(PipelineError, match=r"(?s)1 tombstones .* are logged.*stopped early: BusyAssetError: a run"):
-        repair_table.repair_table(TABLE, dry_run=False)
+        repair.repair_table(TABLE, dry_run=False)
 
 
 def test_a_partition_that_is_written_during_the_repair_is_not_lost(instance: dg.DagsterInstance, manager: Hive) -> None:

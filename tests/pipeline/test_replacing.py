@@ -9,7 +9,7 @@ import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.erase import erase_rows
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys
 from dagfusion_pipeline.replacing import ReplacedError, ReplacingStore, found_objects
 from dagfusion_pipeline.store import ObjectStore, checksum
 from tests.pipeline.in_memory import STORE, Hive

@@ -11,7 +11,7 @@ import pytest
 
 from dagfusion_pipeline import rewriter, wipe_partitions, writer
 from dagfusion_pipeline.erase import check_complete, described, erase_rows
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys
 from dagfusion_pipeline.errors import PipelineError
 from dagfusion_pipeline.parquet import PARTITION_METADATA_KEY
 from tests.pipeline.in_memory import STORE, Flat, Hive

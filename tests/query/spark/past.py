@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from dagfusion_pipeline.tombstones import tombstone_event
+from dagfusion_pipeline.event_objects import tombstone_event
 from tests.query.spark.tpch import Writer
 
 KEPT, WIPED, STABLE, REMOVED = "kept", "wiped", "stable", "removed"

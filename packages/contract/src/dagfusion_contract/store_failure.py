@@ -1,12 +1,14 @@
-"""Reads the error of an object store: its HTTP status, its error code, its first line.
+"""Reads the error of an object store, and decides whether it means that an object is absent.
 
 Each side chooses the class of its error in one place: the query side in `object_store.failure_of` and `store_error`,
 the pipeline in `ObjectStore.failed` of `store.py`. There are two places because this package does not depend on
 obstore, whose exceptions decide the class, and because the two packages have different errors: the text of a query's
-error names the next step for its user.
+error names the next step for its user. For the same reason each side requests a `Listing` with its own client.
 """
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 _STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors have it
 _ARCHIVED = "InvalidObjectState"  # S3 answers a HEAD of an archived object as of any other
@@ -59,3 +61,40 @@ def failed_text(error: BaseException, what: str, hint: str = "") -> str:
     """
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return f"{what}: {first}{hint and f'; {hint}'}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The listing that shows whether an object is there.
+
+    Attributes:
+        key: The object as obstore requests it: it drops a slash at the start, and one at the end.
+        folder: The prefix of the listing; None for the root of the bucket.
+        after: The key behind which the listing begins; None for the first key of the folder.
+    """
+
+    key: str
+    folder: str | None
+    after: str | None
+
+    @classmethod
+    def of(cls, key: str) -> "Listing":
+        """Return the listing for an object, which begins as close before it as obstore can ask for.
+
+        >>> Listing.of("a/b.parquet")
+        Listing(key='a/b.parquet', folder='a', after='a/b.parque')
+        """
+        key = key.removeprefix("/").removesuffix("/")
+        # In an offset, obstore takes no name of dots.
+        return cls(key, key.rpartition("/")[0] or None, key[:-1].rstrip("./") or None)
+
+    def lacks(self, pages: Iterable[Sequence[str]]) -> bool:
+        """Return True if the object is not listed.
+
+        Args:
+            pages: The keys on each page. A page is taken only if those before it end before the object.
+        """
+        for keys in pages:
+            if max(keys, default="") >= self.key:
+                return self.key not in keys
+        return True

@@ -94,7 +94,7 @@ def repair(table: Table, *, yes: Yes = False) -> None:
     `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`, and repairs those alone with
     `--repair`. This command also takes partitions for missing that DAGFUSION_ARCHIVED_AFTER_DAYS leaves out of queries.
     """
-    from dagfusion_pipeline.repair_table import repair_table  # noqa: PLC0415
+    from dagfusion_pipeline.repair import repair_table  # noqa: PLC0415
 
     _run(lambda: repair_table(table, dry_run=not yes))
 

@@ -8,8 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from dagfusion_contract.layout import consolidated_folder
-from dagfusion_pipeline.erasure_keys import read_keys
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys, read_keys
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, PipelineError
 from dagfusion_pipeline.event_objects import Unrecorded
 from dagfusion_pipeline.latest_events import latest_events

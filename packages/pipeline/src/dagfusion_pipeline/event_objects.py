@@ -1,4 +1,4 @@
-"""Reads which objects a materialization names: by its record, as wiped, or by a URI without a record."""
+"""Which objects a materialization names: by its record, by a URI without a record, or none if it is a tombstone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import dagster as dg
 
 from dagfusion_contract.metadata_uri import uri_in_metadata
 from dagfusion_contract.record import ENTRY
+from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, tombstone_entry
 from dagfusion_contract.view import VIEW_ENTRY
-from dagfusion_pipeline.tombstones import is_tombstone
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,20 @@ def _text(value: dg.MetadataValue[Any]) -> str | None:
     if isinstance(value, dg.TextMetadataValue | dg.UrlMetadataValue | dg.PathMetadataValue):
         return value.value
     return None
+
+
+def is_tombstone(materialization: dg.AssetMaterialization | None) -> bool:
+    """Return True if an event says that its partition is gone."""
+    return materialization is not None and TOMBSTONE_ENTRY in materialization.metadata
+
+
+def tombstone_event(asset_key: dg.AssetKey, partition_key: str | None, reason: str) -> dg.AssetMaterialization:
+    """Return the event that says that a partition is gone, or the only object of an unpartitioned asset."""
+    rows = "dagster/row_count" if partition_key is None else "dagster/partition_row_count"
+    metadata: dict[str, Any] = {
+        TOMBSTONE_ENTRY: dg.MetadataValue.json(tombstone_entry(Tombstone(reason))),
+        rows: 0,
+    }
+    return dg.AssetMaterialization(
+        asset_key, partition=partition_key, description=f"The rows are gone: {reason}.", metadata=metadata
+    )

@@ -9,11 +9,11 @@ import dagster as dg
 
 from dagfusion_contract.record import ENTRY
 from dagfusion_pipeline.dimensions import Dimension
+from dagfusion_pipeline.event_objects import is_tombstone
 from dagfusion_pipeline.landed_objects import Folder
 from dagfusion_pipeline.latest_events import LatestEvent, latest_event, latest_events
 from dagfusion_pipeline.maintenance import may_write, unfinished_runs
 from dagfusion_pipeline.store import ObjectStore, StoredObject
-from dagfusion_pipeline.tombstones import is_tombstone
 
 LANDED = "dagfusion/landed"
 _KEYS_A_PAGE = 500

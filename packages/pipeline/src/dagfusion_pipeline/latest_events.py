@@ -15,7 +15,7 @@ import pydantic_core
 
 from dagfusion_contract.record import ENTRY
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY
-from dagfusion_pipeline.tombstones import is_tombstone
+from dagfusion_pipeline.event_objects import is_tombstone
 
 _IDS_A_QUERY = 1_000
 _KEYS_A_QUERY = 500

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from dagfusion_contract.record import ENTRY
-from dagfusion_pipeline.tombstones import is_tombstone
+from dagfusion_pipeline.event_objects import is_tombstone
 
 _PAGE = 1_000
 

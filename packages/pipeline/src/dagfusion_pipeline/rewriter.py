@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dagfusion_contract.field_ids import has_field_ids, with_field_ids
 from dagfusion_contract.record import WrittenFile
 from dagfusion_contract.values import parse_partition_entry
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys
 from dagfusion_pipeline.errors import CorruptObjectError, LayoutError, MissingObjectError
 from dagfusion_pipeline.event_metadata import event_metadata
 from dagfusion_pipeline.event_objects import named_objects

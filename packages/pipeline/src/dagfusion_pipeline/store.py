@@ -18,10 +18,9 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
-from dagfusion_contract.absent_objects import Listing
 from dagfusion_contract.environments import check_store
 from dagfusion_contract.secret_reference import MAX_AGE_S, is_reference
-from dagfusion_contract.store_failure import archived_text, failed_text, is_archived, is_without_bucket
+from dagfusion_contract.store_failure import Listing, archived_text, failed_text, is_archived, is_without_bucket
 from dagfusion_contract.uri import bucket_url
 from dagfusion_pipeline.environment import READER, SECRET_VARIABLES
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, MissingObjectError, StoreError

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection
 import dagster as dg
 
 from dagfusion_pipeline import consolidate, erase, wipe
-from dagfusion_pipeline.erasure_keys import read_keys
-from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.erasure_keys import Keys, read_keys
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.maintenance import asset_key_of, deployment_to_maintain, table_to_maintain
 

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from dagfusion_pipeline.errors import ConfigurationError, shortened
+from dagfusion_pipeline.event_objects import tombstone_event
 from dagfusion_pipeline.latest_events import latest_events
 from dagfusion_pipeline.maintenance import (
     Asset,
@@ -17,7 +18,6 @@ from dagfusion_pipeline.maintenance import (
     chosen_asset,
     known_partitions,
 )
-from dagfusion_pipeline.tombstones import tombstone_event
 
 _LISTED = 100  # partitions that metadata and logs name
 _KEYS_A_QUERY = 500
