@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.engine.new_objects import new_objects
+from dagfusion_query.engine.object_requests import new_objects
 from dagfusion_query.object_cache.copies import copy_key
 
 

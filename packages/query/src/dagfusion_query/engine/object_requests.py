@@ -1,4 +1,6 @@
-"""The objects of an execution: pins their copies before it, or compares them with their events after it.
+"""The objects that queries need: pins their copies before an execution, or compares them with their events after it.
+
+It also lists new objects, of which the service makes copies before a query needs them.
 
 No result mixes versions of an object. A copy is of one version, see `copy_requests.py`. An object that is read in place
 takes several requests, and its etag is requested once more after the last one. If it is still the event's, all requests
@@ -18,21 +20,24 @@ from typing import TypeVar
 
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 
-from dagfusion_contract.uri import LOCAL
+from dagfusion_contract.uri import LOCAL, S3
+from dagfusion_query.catalog.model import Table
 from dagfusion_query.engine.copy_requests import CopyRequests, Missing, RequestTime
 from dagfusion_query.engine.runtime import Planners, Stores, together
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, copy_key
-from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy
-from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.scan.copied_objects import CopiedPart, CopiedScan, CopyPolicy
+from dagfusion_query.scan.table_scan import FEW, Scan
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FEW = 64  # copies of a statement
+# Copies of one statement. More are pinned on another thread: their checksums would delay the planning of others.
+_PINNED_BY_PLANNER = 64
 
 
 class ObjectRequests:
@@ -80,7 +85,9 @@ class ObjectRequests:
     async def _pinning(
         self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan], planners: Planners, start: Callable[[], T]
     ) -> tuple[list[Missing], T | None]:
-        if sum(len(scan.keys) for scan in scans) > _FEW:  # whose checksums would keep other statements from planning
+        if (
+            sum(len(scan.keys) for scan in scans) > _PINNED_BY_PLANNER
+        ):  # whose checksums would keep other statements from planning
             return await asyncio.to_thread(self._pin, pins, copies, scans), None
 
         def pin_and_start() -> tuple[list[Missing], T | None]:
@@ -192,3 +199,51 @@ def _local_size(file: StoredObject) -> int:
         return Path(f"/{file.path}").stat().st_size
     except FileNotFoundError:
         raise file.gone() from None
+
+
+def new_objects(
+    table: Table, after_event: int, limit_bytes: int, object_bytes: int, has: Callable[[str], bool]
+) -> Iterator[list[Missing]]:
+    """Find the objects that are written by later events, are copied whole and have no copy.
+
+    Args:
+        table: The table.
+        after_event: The last event that is too old.
+        limit_bytes: The most bytes together.
+        object_bytes: The most bytes of one object; larger ones are not copied.
+        has: Returns True if there is a copy with a key.
+
+    Yields:
+        Lists of missing copies, those of the newest files first. Partitions that share an object have one copy. A list
+        may be empty, so that a cancelled caller can stop.
+    """
+    newest = _newest(table.files, after_event, object_bytes)
+    chosen = set[str]()
+    for start in range(0, len(newest), FEW):
+        found = list[Missing]()
+        for file in _objects(table, newest.slice(start, FEW).to_pylist()):
+            key = copy_key(table.environment, file.uri, file.etag or "")
+            if key in chosen or has(key):
+                continue
+            limit_bytes -= file.size_bytes
+            if limit_bytes < 0:
+                yield found
+                return
+            chosen.add(key)
+            found.append(Missing(key, file, CopiedPart(0, 0, file.size_bytes)))
+        yield found
+
+
+def _objects(table: Table, numbers: Sequence[int]) -> Iterator[StoredObject]:
+    """Yield the objects of a table's files, which are given as rows of it, in any order."""
+    ascending = sorted(numbers)
+    objects = stored_objects(Scan(table, pa.array(ascending, pa.int64()), []))
+    yield from map(dict(zip(ascending, objects, strict=True)).__getitem__, numbers)
+
+
+def _newest(files: pa.Table, after_event: int, object_bytes: int) -> pa.Array:
+    """Return the files that later events wrote and that are copied, as rows of the table's files, the newest first."""
+    is_small = pc.and_(pc.less_equal(files["size_bytes"], object_bytes), pc.is_valid(files["etag"]))
+    is_wanted = pc.and_(pc.and_(pc.greater(files["event_id"], after_event), is_small), pc.starts_with(files["uri"], S3))
+    numbers = pc.indices_nonzero(is_wanted).cast(pa.int64())
+    return numbers.take(pc.sort_indices(files["event_id"].take(numbers), sort_keys=[("", "descending")]))

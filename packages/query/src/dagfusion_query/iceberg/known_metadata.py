@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dagfusion_query.iceberg.grouped_files import GroupedFiles
 from dagfusion_query.iceberg.manifest_list import WrittenManifest
+from dagfusion_query.iceberg.manifest_reuse import GroupedFiles
 from dagfusion_query.iceberg.past_states import PastState
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 

@@ -20,7 +20,6 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.iceberg.data_files import data_files
 from dagfusion_query.iceberg.file_groups import new_after
-from dagfusion_query.iceberg.grouped_files import GroupedFiles
 from dagfusion_query.iceberg.iceberg_manifest import Block, ManifestEncoder
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 from dagfusion_query.iceberg.manifest_list import (
@@ -29,6 +28,7 @@ from dagfusion_query.iceberg.manifest_list import (
     encode_manifest_list,
     version_of,
 )
+from dagfusion_query.iceberg.manifest_reuse import GroupedFiles
 from dagfusion_query.iceberg.past_states import FileChange, PastState
 from dagfusion_query.iceberg.table_metadata import Change, WrittenSnapshot
 from dagfusion_query.object_store import is_absent, open_store

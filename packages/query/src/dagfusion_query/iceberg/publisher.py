@@ -20,10 +20,10 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.config import Config
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.iceberg.grouped_files import GroupedFiles
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
 from dagfusion_query.iceberg.known_metadata import SURELY_KEPT_S, KnownMetadata, keep_last
 from dagfusion_query.iceberg.manifest_list import WrittenManifest
+from dagfusion_query.iceberg.manifest_reuse import GroupedFiles
 from dagfusion_query.iceberg.metadata_writer import MetadataWriter, digest
 from dagfusion_query.iceberg.past_states import PastState
 from dagfusion_query.iceberg.scan_plan import TableSnapshot

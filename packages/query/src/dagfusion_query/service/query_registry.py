@@ -1,12 +1,7 @@
-"""Queries: the request of a door, running queries, the last finished ones, and the catalogs that they read.
+"""Queries: the request of a door, running queries, the last finished ones, and the catalogs that they read."""
 
-A client that prepares a statement again needs no worker: the columns of statements that were described last are kept.
-"""
-
-import hashlib
 import logging
 import secrets
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,19 +13,17 @@ import pyarrow as pa
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
-from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.query_documents import Failure, QueryCost, QueryInfo, State, Stats
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.service.query_history import QueryHistory
-from dagfusion_query.worker.messages import EnvironmentSource, encode_parameters
+from dagfusion_query.worker.messages import EnvironmentSource
 
 _log = logging.getLogger(__name__)
 TRACE_HEADERS = ("traceparent", "tracestate")  # of the W3C
 FINISHED = 1000  # queries that are remembered in memory
 _REMEMBERED_SQL = 10_000  # characters of a statement that is over
-_MOST = 256
 
 
 @dataclass(eq=False)
@@ -255,51 +248,3 @@ def _source(state: EnvironmentState) -> EnvironmentSource:
     if state.problem is not None:
         return EnvironmentSource(problem=Failure.of(state.problem))
     return EnvironmentSource(folder=str(state.folder), generation=state.snapshot.generation)
-
-
-class DescribedStatements:
-    """Columns by all that they depend on: text, parameters, grants, and the generation of each environment.
-
-    Thread-safe.
-
-    Args:
-        environments: The catalogs.
-    """
-
-    def __init__(self, environments: Environments) -> None:
-        self._environments = environments
-        self._lock = threading.Lock()
-        self._schemas: OrderedDict[bytes, pa.Schema] = OrderedDict()
-
-    def key(self, query: Query, caller: Caller) -> bytes | None:
-        """Return what the columns of a statement depend on now; None for a statement over past tables."""
-        if query.as_of is not None:
-            return None
-        digest = hashlib.blake2b()
-        catalogs = encode(sources(self._environments, caller.grants))
-        for part in (
-            query.sql.encode(),
-            encode_parameters(query.params),
-            encode(sorted(caller.grants.names)),
-            catalogs,
-        ):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-        return digest.digest()
-
-    def get(self, key: bytes | None) -> pa.Schema | None:
-        """Return columns that are known."""
-        with self._lock:
-            if key is None or key not in self._schemas:
-                return None
-            self._schemas.move_to_end(key)
-            return self._schemas[key]
-
-    def put(self, key: bytes | None, schema: pa.Schema) -> None:
-        """Keep columns, and drop those that were not asked for the longest."""
-        if key is None:
-            return
-        with self._lock:
-            self._schemas[key] = schema
-            while len(self._schemas) > _MOST:
-                self._schemas.popitem(last=False)

@@ -33,10 +33,11 @@ from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.iceberg.publisher import open_publishers
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.service.admission import Admission
+from dagfusion_query.service.described_statements import DescribedStatements
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_history import QueryHistory, page
-from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
+from dagfusion_query.service.query_registry import FINISHED, Query, Registry, sources
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.warm_up import Budget, QueriedTables, WarmUp

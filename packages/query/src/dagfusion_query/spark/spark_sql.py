@@ -18,8 +18,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.errors import EngineChoiceError
 from dagfusion_query.spark.refused_columns import check_columns, check_left_out, check_parameter, has_time, times
-from dagfusion_query.spark.refused_sql import check_string, has_ranks
-from dagfusion_query.spark.sendable import check_sendable
+from dagfusion_query.spark.sendable import check_sendable, check_string, has_ranks
 from dagfusion_query.spark.session_settings import check_independent
 from dagfusion_query.spark.shared_sql import null_orders, table_places
 from dagfusion_query.spark.spark_literals import literal, name, numbers_without_suffix, string

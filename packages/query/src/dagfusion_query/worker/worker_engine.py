@@ -23,7 +23,7 @@ from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine.copy_requests import Missing, RequestTime
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
-from dagfusion_query.engine.new_objects import new_objects
+from dagfusion_query.engine.object_requests import new_objects
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.engine.runtime import Job
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError

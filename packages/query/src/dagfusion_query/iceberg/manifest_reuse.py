@@ -1,6 +1,6 @@
-"""The manifests of a table's files, of which only those are made anew that changed. Pure.
+"""The manifests of a table's files: those that did not change are reused from the version before. Pure.
 
-They follow from the files alone, see `file_groups`. What the version before had is used again where it is the same.
+Which files share a manifest depends on the files alone, see `file_groups`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
