@@ -80,6 +80,9 @@ def ask(lake: Lake) -> Iterator[Ask]:
         folders=["/var/lib/dagfusion"], memory_bytes=1 << 30, settings={"local": SETTINGS}, environments={}
     )
     statements = Statements(configuration, lambda _: None)
+    # This process has threads of other tests, too, so it may never be at rest.
+    patched = pytest.MonkeyPatch()
+    patched.setattr("dagfusion_query.worker.statements.comes_to_rest", lambda _: True)
     statements._engine.snapshot = lambda *_: (lake.snapshot, {})  # type: ignore[method-assign]  # not a mapped one
 
     def answer(sql: str, mode: str) -> str:
@@ -90,6 +93,7 @@ def ask(lake: Lake) -> Iterator[Ask]:
         return said([b"".join(map(bytes, message)) for message in sent])
 
     yield answer
+    patched.undo()
     statements._engine.close()
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 import pyarrow as pa
@@ -15,9 +15,10 @@ from dagfusion_query.engine.engine import Engine
 from dagfusion_query.engine.plan_execution import Finished
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.settings import Settings
+from dagfusion_query.worker.limits import EXIT_CODE
 from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Statement
 from dagfusion_query.worker.result_chunks import ResultChunks
-from dagfusion_query.worker.statements import Statements
+from dagfusion_query.worker.statements import BusyThreadsError, Statements
 from dagfusion_query.worker.worker_engine import RedactedPlans
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})
@@ -51,6 +52,30 @@ def test_a_full_disk_is_no_fault_of_the_program(
     assert failed[:1] == Kind.failed.value
     assert head["code"] == code
     assert "/srv" not in head["message"]
+
+
+def test_threads_that_go_on_after_a_statement_end_the_worker_and_no_other_process(
+    statements: Statements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagfusion_query.worker.statements.comes_to_rest", lambda _: False)
+    cut = replace(STATEMENT, sql="SELECT 1 UNION ALL SELECT 2", limit_bytes=10_000, wanted_rows=1)
+    whole = replace(cut, wanted_rows=None, limit_rows=2)
+    messages = [Message(Kind.statement, orjson.loads(codec.encode(each))) for each in (cut, whole)]
+
+    with pytest.raises(BusyThreadsError):
+        statements.run(messages[0], lambda *_: None)
+    statements.run(messages[1], lambda *_: None)  # to its own end, after which nothing can go on
+
+    ended: list[int] = []
+
+    def end(code: int) -> NoReturn:
+        ended.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(SystemExit):
+        statements.serve(iter(messages[:1]), lambda *_: None)
+    assert ended == [EXIT_CODE]
 
 
 @pytest.mark.parametrize("is_analysis", [False, True])

@@ -45,6 +45,10 @@ _FETCHED_AT_ONCE = 8  # objects that no query waits for
 _REST_S = 1.0  # that threads have to leave an execution that was given up
 
 
+class BusyThreadsError(Exception):
+    """A statement has ended, but threads of this process still run: it cannot take another statement."""
+
+
 class StatementExecution:
     """One statement, from its message to its last message.
 
@@ -254,6 +258,8 @@ class Statements:
                 self.run(message, send)
         except (OSError, SocketClosedError):
             os._exit(0)
+        except BusyThreadsError:
+            os._exit(EXIT_CODE)
         except BaseException:  # noqa: BLE001  # the service waits for a message that will not come
             traceback.print_exc()
             os._exit(1)
@@ -276,7 +282,12 @@ class Statements:
                 self._current.cancel()
 
     def run(self, message: Message, send: Send) -> None:
-        """Run one statement, and send its messages. The next one waits until nothing is left of this one."""
+        """Run one statement, and send its messages. The next one waits until nothing is left of this one.
+
+        Raises:
+            SocketClosedError: The service is gone.
+            BusyThreadsError: The statement ended early, and a thread goes on without it.
+        """
         with self._turn:
             execution = StatementExecution(
                 message.read(Statement), self._engine, self._redactor, self._requests, self._mark
@@ -288,7 +299,7 @@ class Statements:
                 self._current = None
             # Some of DataFusion's joins continue after their result was dropped.
             if execution.abandon() and not comes_to_rest(_REST_S):
-                os._exit(EXIT_CODE)
+                raise BusyThreadsError
             if execution.is_counted:
                 self._requests.restart_after_count()
             else:
