@@ -1,5 +1,6 @@
 """The engine: SQL over one generation of the catalog."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,6 +140,7 @@ class Engine:
         environments: Where the objects of each environment are; only those of `settings` by default.
         planners: How many statements can be planned at once.
         now: Returns the time by which archived objects are left out.
+        new_loop: Makes the event loop of executions.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class Engine:
         environments: Mapping[str, Settings] | None = None,
         planners: int = PLANNERS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     ) -> None:
         self._settings = settings
         environments = {settings.environment: settings} if environments is None else environments
@@ -154,7 +157,7 @@ class Engine:
         self._planners = Planners(planners)
         archived_after = {name: each.archived_after_days for name, each in environments.items()}
         self._sessions = Sessions(settings, self._stores, archived_after, now)
-        self._loop = Loop()
+        self._loop = Loop(new_loop)
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
         copies = open_copies(settings)
         self._objects = ObjectRequests(self._stores, copies, settings.scan_concurrency)

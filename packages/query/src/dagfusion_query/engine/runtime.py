@@ -91,10 +91,14 @@ class Planners:
 
 
 class Loop:
-    """An event loop on a thread of its own: a batch awaited there can be given up, unlike a blocking call into Rust."""
+    """An event loop on a thread of its own: a batch awaited there can be given up, unlike a blocking call into Rust.
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+    Args:
+        new: Makes the loop.
+    """
+
+    def __init__(self, new: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+        self._loop = new()
         self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name="dagfusion-execute", daemon=True)
         self._thread.start()
