@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines.dagfusion import CONSOLIDATED_ENGINE, ENGINE, NOTHING_KEPT
+from benchmarks.engines.dagfusion import CONSOLIDATED_ENGINE, ENGINE, NO_COPIES, NOTHING_KEPT
 from benchmarks.engines.registry import ENGINES
 from benchmarks.iceberg_section import through_iceberg
 from benchmarks.tables import seconds, table
@@ -19,6 +19,7 @@ from benchmarks.workload import QUERIES
 
 OURS, CONSOLIDATED = ENGINE.name, CONSOLIDATED_ENGINE.name
 _FASTEST = 3
+_START = {"cold": "start of a session", "warm": "statement without objects"}
 _REQUESTS = {LIST: "LIST", HEAD: "HEAD", RANGED_GET: "GET", GET: "GET"}
 
 
@@ -92,7 +93,10 @@ def _times(run: Run, kind: str) -> str:
         [engine, *(seconds(times.get(name)) for name in names), {True: "yes", False: "no"}.get(fresh.get(engine), "")]
         for engine, times in sorted(run.times[kind].items(), key=lambda item: not item[0].startswith(OURS))
     ]
-    return table(["engine", *(name.replace("_", " ") for name in names), "sees a partition of a second ago"], body)
+    found = table(["engine", *(name.replace("_", " ") for name in names), "sees a partition of a second ago"], body)
+    if NO_COPIES.name in run.times[kind]:
+        found += f"\n\n`{NO_COPIES.name}` is the state before the object cache; `{OURS}`, that before a consolidation."
+    return found
 
 
 def _limit(run: Run) -> str:
@@ -103,14 +107,17 @@ def _limit(run: Run) -> str:
         for query, limit in limits.items()
         for kind in ours
         if query in ours[kind]
-        for bound in [_bound(run, query, kind, OURS)]
+        for bound in [_bound(run, query, kind)]
     ]
     if not body:
         return ""
     text = (
         "\n\nThe physical limit: a program that knows the keys gets exactly these objects, whole, 64 at a time, and"
-        " decodes the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation). Cold, DagFusion also"
-        " computes the checksum of each object and writes a local copy.\n\n"
+        " decodes the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation). The last column has"
+        " the parts of DagFusion's time. The start of a session, or a statement without objects, is the time of"
+        " `count`: a new session connects to the event log, reads what is new there, and plans. The rest is what is"
+        " left: planning and SQL over the objects; cold also the S3 client, each object's checksum and its copy on"
+        " disk.\n\n"
     )
     return text + table(["query", "", "GET + decode", OURS, "ratio", "what bounds DagFusion"], body)
 
@@ -132,7 +139,7 @@ def _slower(run: Run) -> str:
                 by_time = sorted(faster.items(), key=lambda item: item[1])[:_FASTEST]
                 shown = ", ".join(f"{engine} {seconds(took)}" for engine, took in by_time)
                 is_first = ours[best] <= by_time[0][1]
-                bound = "first after a consolidation" if is_first else _bound(run, query, kind, best)
+                bound = "first after a consolidation" if is_first else _bound(run, query, kind)
                 body.append([query, kind, seconds(time), seconds(ours.get(CONSOLIDATED)), shown, bound])
     header = ["query", "", OURS, "consolidated", "faster, up to three", "what bounds DagFusion"]
     found = table(header, body) if body else "Nowhere in this run."
@@ -147,21 +154,28 @@ def _not_measured(run: Run) -> str:
     return f"\n\nNot measured cold with other engines: {', '.join(alone)}." if alone else ""
 
 
-def _bound(run: Run, query: str, kind: str, engine: str) -> str:
-    """Say what a query of ours consists of, from what was counted and timed."""
-    time, parts = run.times[kind][engine][query], []
-    if kind == "cold" and (start := run.times[kind][engine].get("count")) is not None:
-        start = min(start, time)
-        parts.append(f"{seconds(start)} start of a session, which reads the event log (the time of `count`)")
-        time -= start
-    counted = run.findings.get("claims" if engine == OURS else "consolidated_claims", {}).get(query)
-    if counted and (objects := counted[kind]["objects"]):
-        requests = _kinds(counted[kind]["requests"])
-        parts.append(f"{requests} for {objects:,} objects, {time / objects * 1000:.2f} ms an object")
-    elif counted and counted["files_read"]:
-        files = counted["files_read"]
-        parts.append(f"no request; rows of {files:,} partitions from local copies, {time / files * 1000:.3f} ms each")
-    return "; ".join(parts) or "planning"
+def _bound(run: Run, query: str, kind: str) -> str:
+    """Show what a query of small objects consists of: times are measured, or what is left of the query's time."""
+    times, parts = run.times[kind][OURS], list[str]()
+    left_s = times[query]
+    counted = run.findings.get("claims", {}).get(query)
+    if not counted or not (files := counted["files_read"]):
+        return "start of a session and planning" if kind == "cold" else "planning"
+    if (without_objects := times.get("count")) is not None:
+        without_objects = min(without_objects, left_s)
+        parts.append(f"{seconds(without_objects)} {_START[kind]}")
+        left_s -= without_objects
+    wire = counted[kind]
+    if not wire["objects"]:
+        parts.append(f"{seconds(left_s)} for {files:,} {'copies' if files > 1 else 'copy'} on disk, no request")
+        return ", ".join(parts)
+    asked = f"{_kinds(wire['requests'])}, {wire['bytes']:,} bytes"
+    limit_s = run.times.get("limit", {}).get("GET + decode", {}).get(query)
+    if limit_s is None or limit_s >= left_s:
+        parts.append(f"{seconds(left_s)} for {asked}")
+    else:
+        parts += [f"{seconds(limit_s)} GET + decode ({asked})", f"{seconds(left_s - limit_s)} rest"]
+    return ", ".join(parts)
 
 
 def _claims(run: Run) -> str:
@@ -172,8 +186,26 @@ def _claims(run: Run) -> str:
     if consolidated:
         large = run.findings["consolidated_objects"]
         objects = f"{large['objects']:,} objects of {large['bytes'] / 1e6:,.1f} MB together"
-        text += f"\n\nAfter a consolidation into {objects}:\n\n{_reads(consolidated)}"
+        text += f"\n\nAfter a consolidation into {objects}:\n\n{_reads(consolidated)}{_date_both_ways(run)}"
     return text
+
+
+def _date_both_ways(run: Run) -> str:
+    """Compare what one day costs from small and from large objects."""
+    found = run.findings.get("date_both_ways")
+    if not found:
+        return ""
+    body = [
+        [
+            f"{way} objects",
+            *(cell for kind in ("cold", "warm") for cell in (_kinds(one[kind]["requests"]), f"{one[kind]['bytes']:,}")),
+            seconds(one["warm_s"]),
+        ]
+        for way, one in found.items()
+    ]
+    header = ["one day in all states, from", "requests, cold", "bytes", "requests, warm", "bytes", "time, warm"]
+    text = "A scan takes a row group if it keeps at least half of its partitions. A row group has many days of a state."
+    return f"\n\n{text} So one day is read from small objects:\n\n{table(header, body)}"
 
 
 def _reads(claims: Mapping[str, Any]) -> str:
@@ -312,10 +344,7 @@ def _service(run: Run) -> str:
             " same statement again does not prepare it again."
         )
     if (kept := found.get("service_kept_result_s")) is not None:
-        points += (
-            f"\n\nOver HTTP, raw, `SELECT 1` takes {seconds(kept['SELECT 1'])}, and the query `state` "
-            f"{seconds(kept['state, kept'])} if its result is kept."
-        )
+        points += f"\n\n{_kept_result(kept)}"
     transfers = table(
         ["a result of 1 GB, eight columns of integers", "MB/s"],
         [[name, f"{rate:,.0f}"] for name, rate in rates.items()],
@@ -329,6 +358,21 @@ def _service(run: Run) -> str:
     large = found["service_large_rss_mb"]
     flat = f"It had {large['before']:.0f} MB before the large results and {large['after']:.0f} MB after."
     return f"Clients, doors and workers share the machine's cores.\n\n{points}\n\n{transfers}\n\n{soaked} {flat}"
+
+
+def _kept_result(times: Mapping[str, float]) -> str:
+    """Show what a kept result takes, and how much of that is not the door's."""
+    hit_s = times["state, kept"]
+    text = (
+        f"Over HTTP, raw, `SELECT 1` takes {seconds(times['SELECT 1'])}, and the query `state` {seconds(hit_s)} if its"
+        " result is kept."
+    )
+    if (door_s := times.get("no worker")) is None:
+        return text
+    return (
+        f"{text} A request that needs no worker, `GET /v1/session`, takes {seconds(door_s)} in the same turns, which is"
+        f" the door's own time. The kept result takes {seconds(max(0.0, hit_s - door_s))} more."
+    )
 
 
 def _processor_time(spent: Mapping[str, Mapping[str, float]]) -> str:

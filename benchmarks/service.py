@@ -150,6 +150,16 @@ def ask(connection: http.client.HTTPConnection, sql: str, form: str = "arrow") -
     """Run a statement and read its answer to the end, without looking at it."""
     body = json.dumps({"sql": sql, "format": form})
     connection.request("POST", "/v1/sql", body, {"Content-Type": "application/json"})
+    return _answer(connection)
+
+
+def ask_door(connection: http.client.HTTPConnection) -> Answer:
+    """Ask for the caller's name and rights, which the service answers without a worker."""
+    connection.request("GET", "/v1/session")
+    return _answer(connection)
+
+
+def _answer(connection: http.client.HTTPConnection) -> Answer:
     response = connection.getresponse()
     buffer, size = bytearray(BUFFER_BYTES), 0
     while read := response.readinto(buffer):

@@ -92,7 +92,12 @@ def test_what_a_kept_result_adds_to_the_door(data: Dataset, findings: Findings, 
     ):
         state = STATE_QUERY.sql.format(table=TABLE)
         first = service.ask(raw, state)
-        asked = {"SELECT 1": lambda: service.ask(raw, "SELECT 1"), "state, kept": lambda: service.ask(raw, state)}
+        assert service.ask_door(raw).status == http.client.OK
+        asked = {
+            "no worker": lambda: service.ask_door(raw),
+            "SELECT 1": lambda: service.ask(raw, "SELECT 1"),
+            "state, kept": lambda: service.ask(raw, state),
+        }
         findings["service_kept_result_s"] = service.in_turns(asked, ROUNDS)
         assert service.ask(raw, state) == first
 

@@ -54,7 +54,7 @@ def test_the_report_shows_what_was_measured() -> None:
         "18,250 Parquet objects",
         "| DagFusion | 5.0 ms | 100 ms |  |  |  |  |  | 8.0 s | yes |",
         "| Lister | 1.7 s | 50 ms |  |  |  |  |  |  | no |",
-        "| point | warm | 2.5 ms | 5.0 ms | 2.0x | no request; rows of 1 partitions from local copies, 5.000 ms each |",
+        "| point | warm | 2.5 ms | 5.0 ms | 2.0x | 5.0 ms for 1 copy on disk, no request |",
         "| point: one state on one day | 1 | 18,249 | 3 GET | none | 9,000 | 0 |",
         "A full scan takes 80 times as long as one state, and 1600 times as long as one partition.",
         "| 1,000,000 | 3.0 ms |",
@@ -75,26 +75,63 @@ def test_the_report_says_where_another_engine_is_faster() -> None:
 def test_the_report_says_what_bounds_a_line_on_which_another_engine_is_faster() -> None:
     local = {**CLAIM, "files_read": 365}
     text = report.markdown(report.read(document(claims={"state": local})))
-    assert "| Lister 50 ms | no request; rows of 365 partitions from local copies, 0.274 ms each |" in text
+    assert "| Lister 50 ms | 100 ms for 365 copies on disk, no request |" in text
 
-    asked = {"requests": {"GET": 365}, "objects": 365, "bytes": 1}
-    text = report.markdown(report.read(document(claims={"state": {**local, "warm": asked}})))
-    assert "| Lister 50 ms | 365 GET for 365 objects, 0.27 ms an object |" in text
+    asked = {"requests": {"GET": 365}, "objects": 365, "bytes": 5_770_347}
+    found = document(claims={"state": {**local, "warm": asked}})
+    assert "| Lister 50 ms | 100 ms for 365 GET, 5,770,347 bytes |" in report.markdown(report.read(found))
+
+    found["benchmarks"] += [
+        benchmark(0.004, kind="warm", engine="DagFusion", query="count"),
+        benchmark(0.03, kind="limit", engine="GET + decode", query="state"),
+    ]
+    assert (
+        "| Lister 50 ms | 4.0 ms statement without objects, 30 ms GET + decode (365 GET, 5,770,347 bytes), 66 ms rest |"
+    ) in report.markdown(report.read(found))
 
 
-@pytest.mark.parametrize(("took", "bound"), [(0.04, "first after a consolidation"), (0.06, "1 GET for 1 objects, 60")])
+@pytest.mark.parametrize(
+    ("took", "bound"), [(0.04, "first after a consolidation"), (0.06, "100 ms for 365 GET, 5,770,347 bytes")]
+)
 def test_the_report_says_where_a_consolidation_makes_it_the_first(took: float, bound: str) -> None:
-    claims = {"state": {**CLAIM, "warm": {"requests": {"GET": 1}, "objects": 1, "bytes": 1}}}
+    asked = {"requests": {"GET": 365}, "objects": 365, "bytes": 5_770_347}
+    claims = {"state": {**CLAIM, "files_read": 365, "warm": asked}}
+    after = {"state": {**CLAIM, "warm": {"requests": {"GET": 1}, "objects": 1, "bytes": 1}}}
     large = {"objects": 50, "bytes": 9_100_000}
-    found = document(claims=claims, consolidated_claims=claims, consolidated_objects=large)
+    found = document(claims=claims, consolidated_claims=after, consolidated_objects=large)
     found["benchmarks"].append(benchmark(took, kind="warm", engine="DagFusion, consolidated", query="state"))
     text = report.markdown(report.read(found))
-    assert f"| state | warm | 100 ms | {took * 1000:.0f} ms | Lister 50 ms | {bound}" in text
+    assert f"| state | warm | 100 ms | {took * 1000:.0f} ms | Lister 50 ms | {bound} |" in text
     assert "After a consolidation into 50 objects of 9.1 MB together:" in text
     lines = text.splitlines()
     assert lines.index(next(line for line in lines if line.startswith("| DagFusion, consolidated |"))) < lines.index(
         next(line for line in lines if line.startswith("| Lister |"))
     )
+
+
+def test_the_report_compares_one_day_from_small_and_from_large_objects() -> None:
+    def wire(requests: int, size: int) -> dict[str, object]:
+        return {"requests": {"GET": requests} if requests else {}, "objects": requests, "bytes": size}
+
+    ways = {
+        "small": {"cold": wire(50, 400_000), "warm": wire(0, 0), "warm_s": 0.014},
+        "large": {"cold": wire(50, 9_400_000), "warm": wire(0, 0), "warm_s": 0.021},
+    }
+    large = {"objects": 50, "bytes": 9_400_000}
+    found = document(
+        claims={"point": CLAIM}, consolidated_claims={"point": CLAIM}, consolidated_objects=large, date_both_ways=ways
+    )
+    text = report.markdown(report.read(found))
+    assert "| small objects | 50 GET | 400,000 | none | 0 | 14 ms |" in text
+    assert "| large objects | 50 GET | 9,400,000 | none | 0 | 21 ms |" in text
+
+
+def test_the_report_names_the_state_before_the_object_cache() -> None:
+    found = document()
+    assert "before the object cache" not in report.markdown(report.read(found))
+    found["benchmarks"].append(benchmark(0.3, kind="warm", engine="DagFusion, no local copies", query="state"))
+    text = report.markdown(report.read(found))
+    assert "`DagFusion, no local copies` is the state before the object cache;" in text
 
 
 def test_the_report_lists_what_each_engine_asked_for() -> None:
@@ -137,18 +174,33 @@ def test_the_committed_report_is_made_of_the_committed_measurements(root: Path) 
     assert report.markdown(run) == (root / "benchmarks/report/report.md").read_text()
 
 
-def test_the_report_says_which_process_a_door_takes_its_time_in() -> None:
+def of_service(**findings: object) -> dict[str, Any]:
+    """Return a run with the measurements that the section of the service begins with."""
     soak = {"clients": 2, "seconds": 1.0, "answers": {"200": 9}, "p50_ms": 1.0, "p99_ms": 2.0}
     soak |= {"rss_first_mb": 1.0, "rss_peak_mb": 2.0}
-    spent = {"HTTP, raw": {"client": 0.0004, "service": 0.0012, "workers": 0.0031}}
-    found = document(
+    return document(
         service_point_s={"embedded": 0.004, "HTTP, raw": 0.005},
-        service_point_processor_s=spent,
         service_rate_mb_s={"HTTP": 700.0},
         service_large_rss_mb={"before": 1.0, "after": 2.0},
         service_soak=soak,
+        **findings,
     )
-    text = report.markdown(report.read(found))
+
+
+def test_the_report_says_how_much_of_a_kept_result_is_not_the_doors_time() -> None:
+    kept = {"SELECT 1": 0.0038, "state, kept": 0.0025}
+    text = report.markdown(report.read(of_service(service_kept_result_s=kept)))
+    assert "the query `state` 2.5 ms if its result is kept." in text
+    assert "no worker" not in text
+
+    text = report.markdown(report.read(of_service(service_kept_result_s={"no worker": 0.0016, **kept})))
+    assert "takes 1.6 ms in the same turns" in text
+    assert "The kept result takes 0.9 ms more." in text
+
+
+def test_the_report_says_which_process_a_door_takes_its_time_in() -> None:
+    spent = {"HTTP, raw": {"client": 0.0004, "service": 0.0012, "workers": 0.0031}}
+    text = report.markdown(report.read(of_service(service_point_processor_s=spent)))
     assert "| HTTP, raw | 5.0 ms | 1.0 ms |" in text
     assert "| HTTP, raw | 0.4 ms | 1.2 ms | 3.1 ms | 4.7 ms |" in text
 
