@@ -35,7 +35,7 @@ def repeated_openings(plan: ExecutionPlan, objects: Mapping[str, str]) -> int:
 
 def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
     """Return the paths of the files that a plan has opened; None where these are all of its `count` files."""
-    scans = [found for _, found in plan.collect_metrics()]
+    scans = [*_metrics(plan)]
     if sum(_sum(found, _FILES) for found in scans) >= count:
         return None
     return frozenset(name for found in scans for name in _file_names(found))
@@ -54,7 +54,15 @@ def waited_s(plans: Sequence[ExecutionPlan], is_copy: Callable[[str], bool]) -> 
 
 def _scans(plan: ExecutionPlan) -> Iterator[MetricsSet]:
     """Yield the metrics of Parquet scans. Only these count bytes; the other scans are of the engine's own files."""
-    return (found for _, found in plan.collect_metrics() if found.sum_by_name(_BYTES) is not None)
+    return (found for found in _metrics(plan) if found.sum_by_name(_BYTES) is not None)
+
+
+def _metrics(plan: ExecutionPlan) -> Iterator[MetricsSet]:
+    """Yield the metrics of a plan's nodes. `collect_metrics` would also write each node's text, with its files."""
+    if (found := plan.metrics()) is not None:
+        yield found
+    for child in plan.children():
+        yield from _metrics(child)
 
 
 def _sum(found: MetricsSet, metric: str) -> int:

@@ -59,8 +59,8 @@ class ResultChunks:
         if messages:
             self._send(*messages)
 
-    def finish(self, *, first_batch_s: float, batches: Batches, requests: int | None) -> None:
-        """Send the rest, and what the result cost."""
+    def finish(self, *, first_batch_s: float, batches: Batches, requests: int | None) -> Cost:
+        """Send the rest, and what the result cost; return the latter."""
         self._take(self._encoder.finish())
         cost = Cost(
             first_batch_s=first_batch_s,
@@ -75,6 +75,7 @@ class ResultChunks:
             truncated=self._truncated,
         )
         self._send(*self._planned, self._data(), encode(Kind.end, End(cost, fetches=batches.fetches)))
+        return cost
 
     def _take(self, pieces: list[Piece]) -> None:
         size = sum(len(piece) for piece in pieces)

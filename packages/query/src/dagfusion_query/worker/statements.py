@@ -209,8 +209,8 @@ class StatementExecution:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
         requests = self._requests.count() if self._statement.spark is None else None  # Spark's are not known
-        self._is_counted = batches.requests_s == 0.0  # else some may still be sent, of rows that a LIMIT left out
-        output.finish(first_batch_s=took_s, batches=batches, requests=requests)
+        cost = output.finish(first_batch_s=took_s, batches=batches, requests=requests)
+        self._is_counted = cost.requests_s == 0.0  # else some may still be sent, of rows that a LIMIT left out
 
     def _check(self) -> None:
         if self._cancelled.is_set():
