@@ -74,6 +74,7 @@ def test_what_door_and_worker_add_to_a_point_query(
         findings["service_point_s"] = service.in_turns(doors, ROUNDS)
         findings["service_point_processor_s"] = service.processor_time(doors, server, ROUNDS)
         with service.beside_dagster(data.home, data.place.variables):
+            raw.close()  # and is opened again: the service may have closed it while Dagster started
             findings["service_point_beside_dagster_s"] = service.in_turns(doors, ROUNDS)
         with (
             service.immediate_answers(adbc(), tmp_path) as url,

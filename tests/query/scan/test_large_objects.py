@@ -176,6 +176,36 @@ def test_a_row_group_is_read_if_half_of_it_is_kept_and_the_rest_is_dropped(monke
     assert read([*range(10)], every) == (10, 0)
 
 
+def test_a_day_of_all_states_takes_fewer_requests_from_small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large object has a state, and its row groups have some days each: so a day needs a row group of each object."""
+    states, days, group_days = 50, 24, 8
+    objects = [
+        [
+            [*range(1 + state * days + first, 1 + state * days + first + group_days)]
+            for first in range(0, days, group_days)
+        ]
+        for state in range(states)
+    ]
+    table = made([*range(1, 1 + states * days)], [objects], set())
+    day, state = [*range(3, states * days, days)], [*range(days)]
+
+    def read(kept: list[int]) -> large_objects.LargeRead | None:
+        dropped = flags({*range(states * days)}, kept, states * days)
+        return LargeObjects(table).read(pa.array(kept, pa.int64()), dropped)
+
+    of_state = read(state)
+    assert of_state is not None
+    assert of_state.requests == large_objects.FOOTER_REQUESTS + days // group_days < len(state)
+    assert read(day) is None
+    monkeypatch.setattr(large_objects, "LEAST_SHARE", 0.0)
+    assert read(day) is None  # nor would it be, if a share of 1/8 were enough
+    monkeypatch.setattr(LargeObjects, "_worthwhile", lambda _, usable, __: usable)
+    of_day = read(day)
+    assert of_day is not None
+    assert of_day.requests == 3 * states > len(day)
+    assert len(of_day.others) == states * (group_days - 1)  # whose rows are read for nothing
+
+
 def test_blocks_do_not_depend_on_what_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_objects, "FOOTER_REQUESTS", -1000)
     monkeypatch.setattr(large_objects, "BLOCK_BYTES", 250)
