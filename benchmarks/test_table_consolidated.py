@@ -69,12 +69,14 @@ def test_one_day_from_small_and_from_large_objects(
     """A day is read from small objects; what would it cost from the row groups that have it?"""
     with metered(data.place.endpoint) as meter, contextlib.ExitStack() as opened:
         small = count(data, meter, DATE_QUERY)
+        if small["cold"]["objects"] < data.files(DATE_QUERY):
+            pytest.skip("with fewer days than states, a day has a large object of its own, and is read from it")
         sessions = {"small": opened.enter_context(contextlib.closing(CONSOLIDATED_ENGINE.open(data.place)))}
         assert rows(sessions["small"].run(DATE_QUERY)) == answers[DATE_QUERY.name]
         monkeypatch.setattr(large_objects, "LEAST_SHARE", 0.0)
         monkeypatch.setattr(LargeObjects, "_worthwhile", lambda _, usable, __: usable)
         from_large = count(data, meter, DATE_QUERY)
-        assert from_large["cold"]["objects"] == large  # a state has an object of its own
+        assert from_large["cold"]["objects"] == large, "each state has an object of its own"
         sessions["large"] = opened.enter_context(contextlib.closing(CONSOLIDATED_ENGINE.open(data.place)))
         assert rows(sessions["large"].run(DATE_QUERY)) == answers[DATE_QUERY.name]
         times = in_turns({way: partial(one.run, DATE_QUERY) for way, one in sessions.items()}, ROUNDS)
