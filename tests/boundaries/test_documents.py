@@ -16,7 +16,16 @@ ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
 # How documents write the variables of one of several environments.
 OF_ENVIRONMENT = re.compile(rf"DAGFUSION_(?:UAT|PROD|PROD_EU)_(?:{'|'.join(ENVIRONMENT_KEYS).upper()})")
 OF_TESTS = frozenset(
-    {"DAGFUSION_DAGSTER_CHART", "DAGFUSION_ICEBERG_OPENAPI", "DAGFUSION_REQUIRE_CONTAINERS", "DAGFUSION_SAMPLE"}
+    {
+        "DAGFUSION_DAGSTER_CHART",
+        "DAGFUSION_ICEBERG_OPENAPI",
+        "DAGFUSION_KILLS",
+        "DAGFUSION_MIXED_S",
+        "DAGFUSION_REQUIRE_CONTAINERS",
+        "DAGFUSION_SAMPLE",
+        "DAGFUSION_SEED",
+        "DAGFUSION_STATEMENTS",
+    }
 )
 README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
