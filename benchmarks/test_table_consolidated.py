@@ -76,7 +76,7 @@ def test_one_day_from_small_and_from_large_objects(
         monkeypatch.setattr(large_objects, "LEAST_SHARE", 0.0)
         monkeypatch.setattr(LargeObjects, "_worthwhile", lambda _, usable, __: usable)
         from_large = count(data, meter, DATE_QUERY)
-        assert from_large["cold"]["objects"] == large, "each state has an object of its own"
+        assert from_large["cold"]["objects"] == large, "each large object has the day"
         sessions["large"] = opened.enter_context(contextlib.closing(CONSOLIDATED_ENGINE.open(data.place)))
         assert rows(sessions["large"].run(DATE_QUERY)) == answers[DATE_QUERY.name]
         times = in_turns({way: partial(one.run, DATE_QUERY) for way, one in sessions.items()}, ROUNDS)
