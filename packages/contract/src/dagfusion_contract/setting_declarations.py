@@ -3,9 +3,11 @@
 A setting is a field of a frozen dataclass, with its variable, its default and its meaning.
 
 All else follows from the declaration: reading it from variables and from `dagfusion.toml`,
-validation, the options of commands, and the page of settings. `environments.py` has the settings that packages share.
-The others are in `settings.py` and `service_settings.py` of the query side, `environment.py` of the pipeline and
-`settings.py` of the stack. After a change, `scripts/reference.py` writes the page again.
+validation, the options of commands, and the page of settings. After a change, `scripts/reference.py` writes the page
+again.
+
+`environments.py` declares the settings that packages share. Each package declares its own settings: the query side in
+`settings.py` and `service_settings.py`, the pipeline in `environment.py` and the stack in `settings.py`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -2,7 +2,8 @@
 
 Of the events of a partition that name a file, the one with the highest id counts, unless its asset was wiped after it.
 A tombstone counts as a file that gives nothing. Events that name no file change nothing. The loop is over new events
-only. Existing rows are searched and replaced in Arrow columns, without a copy of the others.
+only. Existing rows are searched and replaced in Arrow columns, without a copy of the others. `segments.build_segment`
+makes the rows of new files, and `tables.build_table` the table of an asset.
 
 Consolidations become rows too: one for each row group of a large object, of the latest consolidations of an asset. A
 view is kept as it was published last.

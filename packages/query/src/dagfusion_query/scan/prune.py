@@ -5,7 +5,10 @@ predicate over a file's partition values and column statistics. `may_match` is c
 could hold a matching row. For a filter that names partition columns only it is exact, because a partition column has
 one value in a file.
 
-DataFusion skips row groups and pages of the files that are kept; see `parquet_scan`.
+DataFusion skips row groups and pages of the files that are kept; see `parquet_scan`. Three more steps decide which
+objects a query reads: `archived_files` leaves files out before the pruning. After it, `large_objects` chooses row
+groups of large objects in place of files, and `copied_objects` which objects are read from local copies. `splice` joins
+these steps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
