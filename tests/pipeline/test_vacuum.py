@@ -149,6 +149,45 @@ def test_objects_of_a_wiped_asset_with_a_longer_key_stay(
     assert {one.key for one in objects_of(manager, parent)} > set(of_child)
 
 
+def test_the_file_of_a_wiped_asset_stays_though_a_run_of_its_parent_wrote_it(
+    instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    """The partition `c` of the flat parent would have the same name."""
+    parent, child = dg.AssetKey(["s", "w"]), dg.AssetKey(["s", "w", "c"])
+    first = write_both(instance, manager, parent, child, {"a": parent, "b": parent, "c": child})
+    # The second run wrote the partition `b`, and stopped before its event.
+    second = write_both(instance, manager, parent, child, {"a": parent, "c": child})
+    instance.wipe_assets([child])
+    since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    found = {one.key for one in superseded_objects(instance, manager, parent, since)}
+    assert found == {first["a"], second["b"]}
+
+
+def write_both(
+    instance: dg.DagsterInstance,
+    manager: Hive,
+    parent: dg.AssetKey,
+    child: dg.AssetKey,
+    logged: dict[str, dg.AssetKey],
+) -> dict[str, str]:
+    """Write the objects a, b and c of two flat assets in one run, and log some; return their keys."""
+
+    @dg.multi_asset(specs=[dg.AssetSpec(parent, skippable=True), dg.AssetSpec(child, skippable=True)])
+    def both(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization]:
+        folder = f"{manager.prefix}/{'/'.join(parent.path)}"
+        keys.update({name: f"{folder}/{name}-{context.run.run_id}.parquet" for name in "abc"})
+        put(*keys.values())
+        for name, asset in logged.items():
+            record = {"uri": STORE.uri(keys[name]), "rows": 4, "partition": [], "schema": {"fingerprint": "f"}}
+            partition = name if asset == parent else None
+            context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata={ENTRY: record}))
+        yield from ()
+
+    keys: dict[str, str] = {}
+    assert dg.materialize([both], instance=instance).success
+    return keys
+
+
 def write_a_run(
     instance: dg.DagsterInstance, manager: Hive, key: dg.AssetKey, partitions: str, *, is_flat: bool = False
 ) -> list[str]:

@@ -234,13 +234,14 @@ def objects_of(manager: Manager, asset_key: dg.AssetKey, others: Iterable[dg.Ass
             yield stored
 
 
-def is_in_folders_of(manager: Manager, asset_key: dg.AssetKey, key: str) -> bool:
-    """Return False if an object that `objects_of` found is in the folder of an asset with a longer key.
+def is_in_partition_folder(manager: Manager, asset_key: dg.AssetKey, key: str) -> bool:
+    """Return True if an object is in a folder of a partition of an asset, and so of no other asset.
 
     The folder of a partition column has a "=", which is escaped in the folder of a component of an asset key.
     """
     folder = f"{_path(manager, asset_key)}/"
-    return not key.startswith(folder) or all("=" in name for name in key.removeprefix(folder).split("/")[:-1])
+    folders = key.removeprefix(folder).split("/")[:-1] if key.startswith(folder) else []
+    return bool(folders) and all("=" in name for name in folders)
 
 
 def large_objects_of(manager: Manager, asset_key: dg.AssetKey) -> list[StoredObject]:

@@ -21,7 +21,7 @@ from dagfusion_pipeline.maintenance import (
     asset_keys,
     build_job,
     io_manager_of,
-    is_in_folders_of,
+    is_in_partition_folder,
     large_objects_of,
     may_write,
     objects_of,
@@ -29,7 +29,7 @@ from dagfusion_pipeline.maintenance import (
 )
 from dagfusion_pipeline.old_iceberg_metadata import large_objects_in_use, superseded_metadata
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import collect_uris, needed, of_wiped_partitions, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import collect_uris, needed, of_wiped_partitions, renamed, run_of, superseded
 
 _NAMED_IN_THE_LOG = 20
 _PAGE = 1_000
@@ -138,8 +138,9 @@ def superseded_objects(
     old = superseded(objects, keys, {run.run_id for run in unfinished}, since)
     found = []
     if not was_wiped_since(instance, asset_key, since):
-        own = [one for one in old if root + one.key in named_uris or is_in_folders_of(manager, asset_key, one.key)]
-        found = _known_to_the_log(instance, asset_key, own, {uri.removeprefix(root) for uri in named_uris})
+        named_keys = {uri.removeprefix(root) for uri in named_uris}
+        own = _surely_of(manager, asset_key, old, named_keys)
+        found = _known_to_the_log(instance, asset_key, own, named_keys)
     wiped = of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)
     writers = [run.run_id for run in unfinished if run.run_id != own_run and may_write(run, asset_key)]
     if wiped and writers and say is not None:
@@ -200,18 +201,33 @@ def was_wiped_since(instance: dg.DagsterInstance, asset_key: dg.AssetKey, since:
     return any(wiped_s >= since.timestamp() for wiped_s in wipes)
 
 
+def _surely_of(
+    manager: Manager, asset_key: dg.AssetKey, found: Iterable[StoredObject], named_keys: Collection[str]
+) -> list[StoredObject]:
+    """Leave out objects that may be those of another asset, which was wiped: Dagster no longer has its key.
+
+    `S3ParquetIOManager` gives the partition `c` of the asset `a/b` and the unpartitioned asset `a/b/c` the same name.
+    So an object outside of a partition's folder is the asset's only if an event names the file of another run there.
+    """
+    places = {renamed(key, "") for key in named_keys}
+    return [
+        one
+        for one in found
+        if renamed(one.key, "") in places or is_in_partition_folder(manager, asset_key, one.key)
+    ]
+
+
 def _known_to_the_log(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, found: Sequence[StoredObject], named_uris: Collection[str]
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, found: Sequence[StoredObject], named_keys: Collection[str]
 ) -> list[StoredObject]:
     """Leave out objects that no event names, if their run's events were purged or it did not write the asset.
 
     The query service may serve the objects of purged events. A purge by age removes the start of a run first, and a
-    deleted run has none. Commands write under the id of a run that never starts, and an event names their objects. A
-    run of other assets wrote an asset whose key begins with this one's, and which was wiped.
+    deleted run has none. Commands write under the id of a run that never starts, and an event names their objects.
     """
-    runs = {run for stored in found if stored.key not in named_uris and (run := run_of(stored.key)) is not None}
+    runs = {run for stored in found if stored.key not in named_keys and (run := run_of(stored.key)) is not None}
     logged = {run for run in runs if _wrote(instance, asset_key, run)}
-    return [stored for stored in found if stored.key in named_uris or run_of(stored.key) in logged]
+    return [stored for stored in found if stored.key in named_keys or run_of(stored.key) in logged]
 
 
 def _wrote(instance: dg.DagsterInstance, asset_key: dg.AssetKey, run_id: str) -> bool:
