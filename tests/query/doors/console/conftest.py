@@ -56,9 +56,14 @@ class Served:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def settings() -> ServiceSettings:
+    return ServiceSettings()
+
+
+@pytest.fixture
+def served(tmp_path: Path, settings: ServiceSettings) -> Iterator[Served]:
     service, tokens = ConsoleService(), Tokens(tmp_path / "tokens.json")
-    with serving(service, tokens, ServiceSettings(), pages=console.routes()) as door:
+    with serving(service, tokens, settings, pages=console.routes()) as door:
         yield Served(door.url, service, tokens)
 
 

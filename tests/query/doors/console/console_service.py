@@ -17,6 +17,7 @@ from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, QueryInfo, ScanStats, State, Stats
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
     QueryCancelledError,
@@ -128,6 +129,8 @@ class ConsoleService(FakeService):
         pieces = self._streamed(id_, query.sql) if rows is None else iter([encoded(rows, query.format)])
         state = State.streaming if rows is None else State.finished
         left_out = LEFT_OUT if "archived" in query.sql else STATS
+        if query.engine is EngineChoice.spark:
+            left_out = replace(left_out, path="spark")
         self._note(id_, state=state, stats=replace(left_out, rows=0 if rows is None else len(rows)))
         stream = ConsoleStream(self, id_, MILLION if rows is None else rows.schema, pieces)
         self.streams.append(stream)

@@ -9,6 +9,7 @@ import pytest
 
 from dagfusion_query.documents.query_documents import State
 from dagfusion_query.doors.http.openapi import SCHEMAS
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.formats import Format
 
 # The console's interfaces, and the documents that they are.
@@ -60,8 +61,8 @@ def written(schema: Mapping[str, Any]) -> str:
         case {"$ref": reference}:
             document = reference.rpartition("/")[2]
             found = next(interface for interface, of in DOCUMENTS.items() if of == document)
-        case {"enum": _}:
-            found = "QueryState"
+        case {"enum": values}:
+            found = "QueryState" if set(values) == set(State) else "EngineChoice"
         case {"items": items}:
             item = written(items)
             found = f"({item})[]" if " " in item else f"{item}[]"
@@ -93,10 +94,11 @@ def test_there_is_no_other_interface(interfaces: Mapping[str, object]) -> None:
     assert interfaces.keys() - {""} == DOCUMENTS.keys()
 
 
-def test_states_and_formats_are_the_service_s(types: str) -> None:
+def test_states_engines_and_formats_are_the_service_s(types: str) -> None:
     def members(name: str) -> set[str]:
         [union] = re.findall(rf"^export type {name} = (.+);$", types, re.MULTILINE)
         return set(re.findall(r'"(\w+)"', union))
 
     assert members("QueryState") == set(State)
+    assert members("EngineChoice") == set(EngineChoice)
     assert members("DownloadFormat") < {str(form) for form in Format}

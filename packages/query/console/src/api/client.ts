@@ -2,7 +2,16 @@
 
 import { signal } from "@preact/signals";
 import { problemOf } from "./problem";
-import type { Catalog, DownloadFormat, Explanation, History, QueryInfo, Session, TableDetail } from "./types";
+import type {
+  Catalog,
+  DownloadFormat,
+  EngineChoice,
+  Explanation,
+  History,
+  QueryInfo,
+  Session,
+  TableDetail,
+} from "./types";
 
 const TOKEN = "dagfusion.token";
 
@@ -61,10 +70,17 @@ export interface ApiStatement {
   sql: string;
   /** A time or an event id, whose tables the statement reads; empty for the current ones. */
   asOf: string;
+  /** Null for the engine that the service is configured to use. */
+  engine: EngineChoice | null;
 }
 
 function bodyOf({ sql, asOf }: ApiStatement): { sql: string; as_of?: string } {
   return asOf === "" ? { sql } : { sql, as_of: asOf };
+}
+
+function runBodyOf(statement: ApiStatement): { sql: string; as_of?: string; engine?: EngineChoice } {
+  const body = bodyOf(statement);
+  return statement.engine === null ? body : { ...body, engine: statement.engine };
 }
 
 export const api = {
@@ -85,7 +101,7 @@ export const api = {
   cancel: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`, { method: "DELETE" })),
   explain: (statement: ApiStatement) => json<Explanation>(post("/v1/explain", bodyOf(statement))),
   sql: (statement: ApiStatement, limitRows: number, signal: AbortSignal) =>
-    post("/v1/sql", { ...bodyOf(statement), format: "arrow", limit_rows: limitRows }, signal),
+    post("/v1/sql", { ...runBodyOf(statement), format: "arrow", limit_rows: limitRows }, signal),
   download: (statement: ApiStatement, format: DownloadFormat, signal: AbortSignal) =>
-    post("/v1/sql", { ...bodyOf(statement), format }, signal),
+    post("/v1/sql", { ...runBodyOf(statement), format }, signal),
 };

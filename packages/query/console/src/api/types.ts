@@ -71,11 +71,17 @@ export interface History {
   wiped_at: string | null;
 }
 
+export type EngineChoice = "local" | "spark" | "auto";
+
 export interface Session {
   user: string;
   anonymous: boolean;
   everything: boolean;
   version: string;
+  /** Of statements that choose none. */
+  engine: EngineChoice;
+  /** The service has a Spark Connect server. */
+  spark: boolean;
 }
 
 export interface ScanStats {

@@ -3,7 +3,9 @@
 import { useRef } from "preact/hooks";
 import { Editor, runShown } from "../editor/editor";
 import { ResultPane } from "../result/result";
-import { ROW_LIMITS, type SqlTab, isSaved, limitRows } from "../state/tabs";
+import type { EngineChoice } from "../api/types";
+import { hasSpark, session } from "../state/session";
+import { ENGINES, ROW_LIMITS, type SqlTab, engine, isSaved, limitRows } from "../state/tabs";
 import { compact } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { MOD } from "../ui/platform";
@@ -31,6 +33,7 @@ export function SqlPage({ tab }: { tab: SqlTab }) {
               <Icon name="play" /> Run
             </button>
           )}
+          {hasSpark.value && <EngineField />}
           <label class="field">
             <span>at most</span>
             <select
@@ -72,5 +75,31 @@ export function SqlPage({ tab }: { tab: SqlTab }) {
       <Splitter label="Editor height" orientation="horizontal" value={share * 100} onMove={move} onEnd={keepShell} />
       <ResultPane key={tab.id} tab={tab} />
     </div>
+  );
+}
+
+const ENGINE_NAMES: Record<EngineChoice, string> = { local: "local", spark: "Spark", auto: "auto" };
+
+function EngineField() {
+  const byDefault = session.value?.engine ?? "local";
+  return (
+    <label
+      class="field"
+      title="local: a worker of the service. Spark: the Spark Connect server. auto: Spark for large scans."
+    >
+      <span>engine</span>
+      <select
+        value={engine.value ?? ""}
+        aria-label="Engine"
+        onChange={({ currentTarget }) => (engine.value = ENGINES.find((each) => each === currentTarget.value) ?? null)}
+      >
+        <option value="">default ({ENGINE_NAMES[byDefault]})</option>
+        {ENGINES.map((each) => (
+          <option key={each} value={each}>
+            {ENGINE_NAMES[each]}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }

@@ -7,6 +7,7 @@ import { Grid } from "../grid/grid";
 import { ScanView } from "../scan/scan";
 import type { Stats } from "../api/types";
 import type { Run } from "../state/run";
+import { hasSpark } from "../state/session";
 import type { ResultView, SqlTab } from "../state/tabs";
 import { useKeptFocus } from "../ui/focus";
 import { count, duration, percent, plural } from "../ui/format";
@@ -22,6 +23,14 @@ const VIEWS: readonly [view: ResultView, name: string, icon: IconName][] = [
   ["chart", "Chart", "chart"],
   ["scan", "Scan", "scan"],
 ];
+
+const ENGINE_OF_PATH: Record<string, string> = {
+  splice: "local engine",
+  staged: "local engine",
+  catalog: "local engine",
+  cache: "kept result",
+  spark: "Spark engine",
+};
 
 export function ResultPane({ tab }: { tab: SqlTab }) {
   const run = tab.run.value;
@@ -138,6 +147,11 @@ function Status({ run }: { run: Run }) {
         <span>
           {count(stats.files_read)} of {count(stats.files_total)} files
           <span class="wide-only">, {percent(stats.files_skipped, stats.files_total)} skipped</span>
+        </span>
+      )}
+      {hasSpark.value && stats !== null && ENGINE_OF_PATH[stats.path] !== undefined && (
+        <span class="chip" data-testid="engine" title="The engine that ran the query">
+          {ENGINE_OF_PATH[stats.path]}
         </span>
       )}
       {cut && (

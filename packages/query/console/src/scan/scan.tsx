@@ -12,6 +12,8 @@ const PATHS: Record<string, string> = {
   splice: "DataFusion's own Parquet scan over exactly these files",
   staged: "the plan does not serialize: the tables' rows were written to local files first",
   catalog: "answered from the catalog, no file was opened",
+  cache: "the kept result of an equal query",
+  spark: "the Spark Connect server ran it; files and bytes are those that the plan here keeps",
 };
 
 export function ScanView({ run }: { run: Run }) {

@@ -1,12 +1,15 @@
 /** Who asks. */
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { api, forgetToken, setToken, tokenWanted } from "../api/client";
 import { toProblem } from "../api/problem";
 import type { Session } from "../api/types";
 import { refreshCatalog } from "./catalog";
 
 export const session = signal<Session | null>(null);
+
+/** The service has a Spark Connect server, so that statements can choose their engine. */
+export const hasSpark = computed(() => session.value?.spark ?? false);
 
 export async function openSession(): Promise<void> {
   try {

@@ -1,9 +1,11 @@
 /** The open tabs: statements, tables, and the queries that run. They survive a reload. */
 
 import { type Signal, batch, effect, signal } from "@preact/signals";
+import type { EngineChoice } from "../api/types";
 import { statementAt } from "../sql/statements";
 import { remember } from "./history";
 import { Run, type RunStatement } from "./run";
+import { session } from "./session";
 import { load, saveHere } from "./storage";
 
 export type ResultView = "rows" | "chart" | "scan";
@@ -51,6 +53,7 @@ export type Tab = SqlTab | TableTab | QueriesTab;
 interface Stored {
   active: string;
   limitRows: number;
+  engine?: EngineChoice | null;
   tabs: (
     | { kind: "sql"; id: string; name: string; text: string; asOf?: string }
     | { kind: "table"; schema: string; table: string }
@@ -59,6 +62,7 @@ interface Stored {
 }
 
 export const ROW_LIMITS = [1_000, 10_000, 100_000, 1_000_000, 5_000_000];
+export const ENGINES: readonly EngineChoice[] = ["local", "spark", "auto"];
 const WELCOME = "select 1 as answer";
 
 const NOTHING: Stored = { active: "", limitRows: 1_000_000, tabs: [] };
@@ -81,6 +85,8 @@ function restored({ tabs: kept }: Stored): Tab[] {
 export const tabs = signal<readonly Tab[]>(first);
 export const activeId = signal(first.some((tab) => tab.id === stored.active) ? stored.active : (first[0]?.id ?? ""));
 export const limitRows = signal(ROW_LIMITS.includes(stored.limitRows) ? stored.limitRows : 1_000_000);
+/** The engine of the select beside Run; null for the one that the service is configured to use. */
+export const engine = signal(ENGINES.find((each) => each === stored.engine) ?? null);
 /** False when the browser has no room left, or forbids storage. */
 export const isSaved = signal(true);
 
@@ -131,7 +137,12 @@ function nextName(): string {
 /** Run a tab's selection, or else the statement under its cursor. */
 export async function runTab(tab: SqlTab, selection: { from: number; to: number }): Promise<void> {
   const statement = statementAt(tab.text.peek(), selection.from, selection.to);
-  if (statement !== null) await runStatement(tab, { ...statement, asOf: tab.asOf.peek().trim() });
+  if (statement !== null)
+    await runStatement(tab, {
+      ...statement,
+      asOf: tab.asOf.peek().trim(),
+      engine: session.peek()?.spark === false ? null : engine.peek(),
+    });
 }
 
 async function runStatement(tab: SqlTab, statement: RunStatement): Promise<void> {
@@ -166,11 +177,16 @@ export function keepTabs(): void {
       }
       return tab.kind === "table" ? { kind: tab.kind, schema: tab.schema, table: tab.table } : { kind: tab.kind };
     });
-    isSaved.value = saveHere("tabs", { active: activeId.peek(), limitRows: limitRows.peek(), tabs: kept });
+    isSaved.value = saveHere("tabs", {
+      active: activeId.peek(),
+      limitRows: limitRows.peek(),
+      engine: engine.peek(),
+      tabs: kept,
+    });
   };
   effect(() => {
     for (const tab of tabs.value) if (tab.kind === "sql") void [tab.name.value, tab.text.value, tab.asOf.value];
-    void [activeId.value, limitRows.value];
+    void [activeId.value, limitRows.value, engine.value];
     clearTimeout(timer);
     timer = window.setTimeout(write, 250);
   });

@@ -291,12 +291,16 @@ class SessionDocument:
         anonymous: Whether it came without a token.
         everything: Whether it may read all tables.
         version: The service's.
+        engine: The engine of statements that choose none.
+        spark: Whether the service has a Spark Connect server, so that a statement can choose one of several engines.
     """
 
     user: str
     anonymous: bool
     everything: bool
     version: str
+    engine: EngineChoice
+    spark: bool
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, Secu
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.doors.http.requests_and_responses import document, problem, problem_response
 from dagfusion_query.doors.http.statement_routes import QueryRoutes, StatementRoutes
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import ForbiddenError, QueryError, ServiceUnavailableError
 from dagfusion_query.service.metrics import CONTENT_TYPE
 from dagfusion_query.service.service import Service
@@ -42,7 +43,12 @@ _STOP_S = 2.0
 
 def api_routes(service: Service, settings: ServiceSettings) -> list[BaseRoute]:
     """Return the endpoints of the API."""
-    groups = (StatementRoutes(service, settings), QueryRoutes(service), CatalogRoutes(service), StatusRoutes(service))
+    groups = (
+        StatementRoutes(service, settings),
+        QueryRoutes(service),
+        CatalogRoutes(service),
+        StatusRoutes(service, settings),
+    )
     return [route for group in groups for route in group.routes()]
 
 
@@ -72,8 +78,8 @@ def create_app(
 class StatusRoutes:
     """The endpoints for probes, Prometheus and programs that look around."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, settings: ServiceSettings) -> None:
+        self._service, self._settings = service, settings
         self._version = version("dagfusion-query")
 
     def routes(self) -> list[BaseRoute]:
@@ -117,6 +123,8 @@ class StatusRoutes:
                 anonymous=caller.user == ANONYMOUS,
                 everything=caller.grants.everything,
                 version=self._version,
+                engine=EngineChoice(self._settings.engine),
+                spark=self._settings.spark_remote is not None,
             )
         )
 
