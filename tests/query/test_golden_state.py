@@ -62,7 +62,7 @@ def make_unknown(folder: Path) -> None:
 
 
 def opened(log: PurgeableLog, folder: Path | None, store: MemoryStore | None = None) -> LiveCatalog:
-    checkpoint = None if store is None else CheckpointStore(store, PREFIX)
+    checkpoint = None if store is None else CheckpointStore(lambda: store, PREFIX)
     return LiveCatalog(log, "uat", folder, poll_interval_s=golden.NEVER_S, verify_interval_s=0.0, checkpoint=checkpoint)
 
 

@@ -158,7 +158,7 @@ def test_metadata_of_iceberg_that_is_missing_is_told_from_denied(bucket: Refusin
 
 
 def test_a_checkpoint_that_is_missing_is_told_from_a_denied_one(bucket: Refusing, store: Any) -> None:
-    checkpoint = CheckpointStore(store, "s3://lake/tables/_catalog")
+    checkpoint = CheckpointStore(lambda: store, "s3://lake/tables/_catalog")
     assert checkpoint.head() is None
     key = "tables/_catalog/checkpoint.json"
     bucket.objects[key] = b"x"
@@ -168,7 +168,7 @@ def test_a_checkpoint_that_is_missing_is_told_from_a_denied_one(bucket: Refusing
 
 
 def test_rows_of_a_checkpoint_that_are_missing_are_told_from_denied_ones(bucket: Refusing, store: Any) -> None:
-    checkpoint = CheckpointStore(store, "s3://lake/tables/_catalog")
+    checkpoint = CheckpointStore(lambda: store, "s3://lake/tables/_catalog")
     snapshot = fold(EMPTY, [written(file_record(), 1)])
     head = checkpoint.write(Stored(snapshot, Cursor(Watermark(1, 1, 1), {}), "log"), None)
     assert head is not None

@@ -19,7 +19,7 @@ class Service:
 
     def __init__(self, log: Any, store: MemoryStore, now: Clock, **options: Any) -> None:
         self.clock = Clock()
-        checkpoint = CheckpointStore(store, PREFIX, now)
+        checkpoint = CheckpointStore(lambda: store, PREFIX, now)
         options = {"verify_interval_s": 0.0, "poll_interval_s": 3600.0, "clock": self.clock, **options}
         self.catalog = LiveCatalog(log, "uat", checkpoint=checkpoint, **options)
         self.writer = Checkpointer(self.catalog, checkpoint, now=now)

@@ -40,7 +40,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def checkpoint(store: MemoryStore, time: Time) -> CheckpointStore:
-    return CheckpointStore(store, "s3://bucket/_catalog/", time)
+    return CheckpointStore(lambda: store, "s3://bucket/_catalog/", time)
 
 
 @pytest.fixture
@@ -55,6 +55,21 @@ def objects(store: MemoryStore) -> set[str]:
 
 def more(snapshot: Snapshot, record: dict[str, Any], event_id: int) -> Snapshot:
     return fold(snapshot, [written(record, event_id)])
+
+
+def test_a_client_is_made_once_and_before_the_first_request_only(store: MemoryStore) -> None:
+    """It loads the root certificates of TLS, and a session over a stored snapshot needs none."""
+    made = []
+
+    def connect() -> MemoryStore:
+        made.append(store)
+        return store
+
+    checkpoint = CheckpointStore(connect, "s3://bucket/_catalog")
+    assert (checkpoint.name, made) == ("s3://bucket/_catalog", [])
+    assert checkpoint.head() is None
+    assert checkpoint.head() is None
+    assert len(made) == 1
 
 
 def test_what_is_written_is_read(checkpoint: CheckpointStore, snapshot: Snapshot) -> None:
@@ -86,7 +101,7 @@ def test_another_process_writes_only_what_changed(
     head = checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
     assert head is not None
     before = objects(store)
-    other = CheckpointStore(store, "s3://bucket/_catalog")
+    other = CheckpointStore(lambda: store, "s3://bucket/_catalog")
     loaded = with_asset_states(EMPTY, other.load(head, "uat").snapshot.asset_states)
     mapped = SnapshotStore(tmp_path).save(loaded, CURSOR, "log")
     other.write(Stored(more(mapped, file_record("D"), 8), CURSOR, "log"), head)
@@ -96,7 +111,7 @@ def test_another_process_writes_only_what_changed(
 def test_a_manifest_that_another_process_replaced_stays(
     checkpoint: CheckpointStore, store: MemoryStore, snapshot: Snapshot, file_record: Record
 ) -> None:
-    other = CheckpointStore(store, "s3://bucket/_catalog")
+    other = CheckpointStore(lambda: store, "s3://bucket/_catalog")
     first = checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
     assert other.write(Stored(EMPTY, CURSOR, "log"), None) is None
     theirs = other.write(Stored(more(snapshot, file_record("D"), 8), CURSOR, "log"), first)
@@ -218,7 +233,7 @@ def test_what_was_retired_is_not_named_again_after_an_attempt_that_was_told_to_f
         with pytest.raises(StoreUnavailableError):
             checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
     first = checkpoint.head()
-    other = CheckpointStore(store, "s3://bucket/_catalog", lambda: 1000.0)
+    other = CheckpointStore(lambda: store, "s3://bucket/_catalog", lambda: 1000.0)
     second = other.write(Stored(EMPTY, CURSOR, "log"), first)
     third = checkpoint.write(Stored(snapshot, CURSOR, "log"), second)
     assert first is not None

@@ -24,7 +24,7 @@ FOLDER = "s3://bucket/killed"
 
 
 def opened(options: dict[str, Any]) -> CheckpointStore:
-    return CheckpointStore(S3Store(**options, client_options={"allow_http": True}), FOLDER)
+    return CheckpointStore(lambda: S3Store(**options, client_options={"allow_http": True}), FOLDER)
 
 
 def current(store: CheckpointStore) -> tuple[Any, Snapshot, int]:

@@ -60,7 +60,7 @@ class Replica:
         if not keeps_state or self._folder is None:
             self.lose_state()
             self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-"))
-        store = CheckpointStore(self._store, PREFIX, self._now)
+        store = CheckpointStore(lambda: self._store, PREFIX, self._now)
         self.catalog = LiveCatalog(
             self._log,
             "uat",
@@ -187,7 +187,7 @@ class Services(RuleBasedStateMachine):
 
     @invariant()
     def the_manifest_has_its_objects(self) -> None:
-        store = CheckpointStore(self.store, PREFIX, lambda: self.now_s)
+        store = CheckpointStore(lambda: self.store, PREFIX, lambda: self.now_s)
         head = store.head()
         if head is not None:
             store.load(head, "uat")

@@ -164,7 +164,7 @@ def test_the_thread_writes_at_once_and_when_it_is_closed(
     add(log, "CA")
     one = service()
     one.writer.start()
-    reader = CheckpointStore(store, PREFIX)
+    reader = CheckpointStore(lambda: store, PREFIX)
     wait_for(lambda: reader.head() is not None)
     first = reader.head()
     add(log, "NY")
@@ -187,7 +187,7 @@ def test_a_checkpoint_is_written_after_a_restore_from_a_backup(
     now.now += 3 * INTERVAL_S
     assert other.look()
     assert not other.look(), "nothing is new"
-    head = CheckpointStore(store, PREFIX).head()
+    head = CheckpointStore(lambda: store, PREFIX).head()
     assert head is not None
     assert last_event_read(head.cursor) == later
     add(log, "WA")
@@ -226,7 +226,7 @@ def test_a_catalog_keeps_one_checkpoint_until_the_event_log_answers(
         assert other.look()
         purge(log)
         log.down = True
-        reader = CheckpointStore(store, PREFIX, now)
+        reader = CheckpointStore(lambda: store, PREFIX, now)
         head = reader.head()
         assert head is not None
         checkpoint = reader.load(head, "uat")

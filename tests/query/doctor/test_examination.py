@@ -35,7 +35,7 @@ def test_a_checkpoint_that_cannot_be_read_any_more_is_a_fault(
     assert service.look()
     service.catalog.close()
     monkeypatch.setattr(examination, "_reader", opened(log))
-    monkeypatch.setattr(examination, "open_checkpoint", opened(Failing(store, FOLDER)))
+    monkeypatch.setattr(examination, "open_checkpoint", opened(Failing(lambda: store, FOLDER)))
     variables = {"DAGFUSION_EVENT_LOG": str(tmp_path), "DAGFUSION_CATALOG_CHECKPOINT": FOLDER}
     (config,) = read_config(variables).environments
     faults = examination.examine(config).faults

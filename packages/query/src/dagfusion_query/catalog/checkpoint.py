@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +99,16 @@ def open_checkpoint(settings: Settings) -> "CheckpointStore | None":
     if settings.catalog_checkpoint is None:
         return None
     url = store_url(settings.catalog_checkpoint)
-    store = open_store(url, settings, connect_timeout="5s", timeout="60s", max_retries=3)
-    return CheckpointStore(store, settings.catalog_checkpoint)
+    connect = partial(open_store, url, settings, connect_timeout="5s", timeout="60s", max_retries=3)
+    return CheckpointStore(connect, settings.catalog_checkpoint)
 
 
 class CheckpointStore:
     """Reads and writes the checkpoint of one environment. Used by one thread at a time.
 
     Args:
-        store: The client of its bucket.
+        connect: Returns a client of its bucket. Called once, before the first request: a client loads the root
+            certificates of TLS, which takes longer than a point query.
         prefix: `s3://bucket/folder`.
         now: The clock, seconds since 1970.
 
@@ -116,16 +118,20 @@ class CheckpointStore:
         known_etag: The version of the manifest that was read or written last.
     """
 
-    def __init__(self, store: ObjectStore, prefix: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, connect: Callable[[], ObjectStore], prefix: str, now: Callable[[], float] = time.time) -> None:
         self.name = prefix.rstrip("/")
         self.writer = secrets.token_hex(8)
         self.known_etag: str | None = None
-        self._store, self._folder, self._now = store, object_path(self.name), now
+        self._connect, self._folder, self._now = connect, object_path(self.name), now
         # What is in the store already, by the identity of the rows in memory; they are kept, so no others take it over.
         self._placed: dict[int, tuple[pa.Table, File]] = {}
         # Objects that no manifest has named yet, by the digest of their content, and when they were written.
         self._unnamed: dict[str, tuple[File, float]] = {}
         self._orphans_at_s = float("-inf")
+
+    @cached_property
+    def _store(self) -> ObjectStore:
+        return self._connect()
 
     def head(self) -> Head | None:
         """Return the manifest, or None if there is no checkpoint yet.
