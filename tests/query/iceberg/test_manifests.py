@@ -20,6 +20,7 @@ from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.iceberg.event_order import EventOrder
 from dagfusion_query.iceberg.file_groups import KEY_BITS, areas, new_after
 from dagfusion_query.iceberg.file_groups import manifests as grouped
+from dagfusion_query.iceberg.known_metadata import KnownMetadata
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
 from tests.query.iceberg.reading import Part, bounds_of, data_files, folded, manifests, only, opened, publish
@@ -250,6 +251,55 @@ def test_a_store_that_fails_leaves_no_version_behind(
             publish(publisher, snapshot)
     assert not list(folder.rglob("*.metadata.json"))
     assert len(data_files(publish(publisher, snapshot))) == 40
+
+
+def test_the_state_of_a_dropped_table_is_forgotten(publisher: Publisher) -> None:
+    first = publish(publisher, folded(states("CA"), KINDS))
+    assert publisher.recent(first.table.name, first.snapshot_id) is first
+    publisher.forget_dropped({first.table.name})
+    assert publisher.recent(first.table.name, first.snapshot_id) is first
+    publisher.forget_dropped(())
+    assert publisher._tables == {}
+    again = publish(publisher, folded(states("CA"), KINDS))
+    assert again == first
+    assert len(data_files(again)) == 40
+
+
+def test_versions_that_the_vacuum_may_have_deleted_take_no_memory(folder: Path) -> None:
+    now = [0.0]
+    publisher = Publisher(f"file://{folder}", Settings(), clock=lambda: now[0])
+    snapshot = folded(states("CA")[:1], KINDS)
+    for event_id in range(2, 12):
+        now[0] += HALF_AN_HOUR_S / 4
+        snapshot = folded(states("CA")[:1], KINDS, snapshot, event_id)
+        publish(publisher, snapshot)
+    assert len(only_entry(publisher).states_s) == 4
+    publisher.close()
+
+
+def only_entry(publisher: Publisher) -> KnownMetadata:
+    (entry,) = publisher._tables.values()
+    return entry
+
+
+def test_values_without_a_file_are_dropped_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that keeps twenty days, a day at a time. The groups are those of a process that starts with its files."""
+    monkeypatch.setattr("dagfusion_query.iceberg.file_groups._SPARE_VALUES", 8)
+    monkeypatch.setattr("dagfusion_query.iceberg.file_groups._MIN_FILES", 4)
+    kinds = {"day": "string", "state": "string"}
+    parts = [Part([f"D{day:03}", state], {"id": "int64"}, {}) for day in range(200) for state in ("CA", "NY", None)]
+    files, order, most = only(folded(parts, kinds)).files, None, 0
+    for first in range(0, 540, 3):
+        order = EventOrder.of(files.slice(first, 60), "day", before=order)
+        most = max(most, len(order.leading.values))
+        fresh = EventOrder.of(order.files, "day")
+        assert order.leading.groups(order.codes).tolist() == fresh.leading.groups(fresh.codes).tolist()
+        assert [order.leading.values[code] for code in order.codes] == [fresh.leading.values[c] for c in fresh.codes]
+    assert 20 <= most <= 41
+    assert order is not None
+    assert len(order.leading.codes) == len(order.leading.cuts) == len(order.leading.values)
+    nothing = EventOrder.of(files.slice(0, 0), "day", before=order)
+    assert len(nothing.leading.values) == 0
 
 
 def groups_of(files: pa.Table, after: int | None = None) -> list[list[int]]:

@@ -211,9 +211,7 @@ def _surely_of(
     """
     places = {renamed(key, "") for key in named_keys}
     return [
-        one
-        for one in found
-        if renamed(one.key, "") in places or is_in_partition_folder(manager, asset_key, one.key)
+        one for one in found if renamed(one.key, "") in places or is_in_partition_folder(manager, asset_key, one.key)
     ]
 
 

@@ -152,14 +152,17 @@ def service() -> FakeService:
 
 
 @pytest.fixture
-def client(
+def routes(
     tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig], service: FakeService
-) -> Iterator[httpx.Client]:
-    config = Config(ServiceSettings(), tuple(environments), tmp_path)
-    routes = IcebergRoutes(service, config, tokens)
+) -> IcebergRoutes:
+    return IcebergRoutes(service, Config(ServiceSettings(), tuple(environments), tmp_path), tokens)
+
+
+@pytest.fixture
+def client(routes: IcebergRoutes, tokens: Tokens, service: FakeService) -> Iterator[httpx.Client]:
     with (
         validated(routes.mounts()) as pages,
-        serving(service, tokens, config.service, pages=pages) as door,
+        serving(service, tokens, ServiceSettings(), pages=pages) as door,
         httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client,
     ):
         yield client

@@ -25,6 +25,7 @@ from pyiceberg.catalog.rest.response import ErrorResponse
 from pyiceberg.catalog.rest.scan_planning import PlanCompleted
 
 from dagfusion_contract.iceberg_names import version_of_metadata
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http import requests_and_responses
@@ -102,6 +103,19 @@ def test_a_version_of_a_table_that_was_wiped(client: httpx.Client, tokens: Token
     refused(client.get(path.format(f"@{version}"), headers=headers), 404, "NoSuchTableException")
     nested = f"/iceberg/v1/namespaces/uat_gold@{version}/tables/..%2Fuat_silver%2Forders"
     assert client.get(nested, headers=headers).status_code == 404
+
+
+def test_a_dropped_table_takes_no_memory(client: httpx.Client, routes: IcebergRoutes, service: FakeService) -> None:
+    """Not after the next load of another table."""
+    orders, returns = (TableName("uat_silver", name) for name in ("orders", "returns"))
+    publisher, older = routes._publishers["uat"], routes._older
+    for name in (orders, returns):
+        assert client.get(f"/iceberg/v1/namespaces/{name.schema}/tables/{name.table}").status_code == 200
+    assert publisher._tables.keys() == older._found.keys() == {orders, returns}
+    left = {name: table for name, table in snapshot().tables.items() if name != orders}
+    service.catalog["uat"] = environment("uat", replace(snapshot(), tables=MappingProxyType(left)))
+    assert client.get(f"/iceberg/v1/namespaces/{returns.schema}/tables/{returns.table}").status_code == 200
+    assert publisher._tables.keys() == older._found.keys() == {returns}
 
 
 def test_tables(client: httpx.Client) -> None:

@@ -110,12 +110,13 @@ class EventOrder:
         def joined(before: Numbers, added: Numbers) -> Numbers:
             return np.insert(np.delete(before, dropped), at, added[order])
 
+        known, codes = known.without_unused(np.insert(np.delete(self.codes, dropped), at, codes[order]))
         return EventOrder(
             files,
             np.insert(kept, at, keys[order]),
             joined(self.serials, serials),
             joined(addresses, fresh.addresses),
-            np.insert(np.delete(self.codes, dropped), at, codes[order]),
+            codes,
             known,
             self.next_serial + len(keys),
         )

@@ -30,6 +30,7 @@ _RANGE_FILES = 1 << 17  # at most
 _RANGE_MANIFESTS = 128  # about, of many values, before manifests get larger
 _NEW_SHARE = 8  # about one of so many files may be new
 _LEAST_NEW, _MOST_NEW = 1024, 8192  # files; a table whose share is less than the first has no new ones
+_SPARE_VALUES = 1024  # of which no file is left, before they are dropped
 KEY_BITS = 20  # of a key that tell the files of one event apart
 Numbers = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -37,7 +38,7 @@ Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class LeadingValues:
-    """The values of the leading partition column that a table had, each with a code; more are added to a copy.
+    """The values of the leading partition column that a table has or had, each with a code. Changes make a copy.
 
     Attributes:
         codes: By value; None is a value, too.
@@ -57,6 +58,23 @@ class LeadingValues:
         codes = {**self.codes, **{value: len(self.values) + number for number, value in enumerate(fresh)}}
         cuts = [zlib.crc32(repr(value).encode("utf-8", "backslashreplace")) for value in fresh]
         return LeadingValues(codes, [*self.values, *fresh], [*self.cuts, *cuts])
+
+    def without_unused(self, codes: Codes) -> tuple["LeadingValues", Codes]:
+        """Drop the values that no file has, if they are more than the others; itself otherwise.
+
+        Args:
+            codes: The codes of the values of all files.
+
+        Returns:
+            The values, and the codes of the files in them.
+        """
+        is_used = np.bincount(codes, minlength=len(self.values)) > 0
+        kept = np.flatnonzero(is_used).tolist()
+        if len(self.values) - len(kept) <= max(len(kept), _SPARE_VALUES):
+            return self, codes
+        values, cuts = [self.values[code] for code in kept], [self.cuts[code] for code in kept]
+        new_codes = (np.cumsum(is_used) - 1).astype(np.int32)
+        return LeadingValues({value: code for code, value in enumerate(values)}, values, cuts), new_codes[codes]
 
     def groups(self, codes: Codes) -> Codes:
         """Return the group of each file of a range, by the order of the values.

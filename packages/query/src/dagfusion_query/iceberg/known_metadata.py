@@ -36,7 +36,8 @@ class KnownMetadata:
         children: The snapshots with a parent that were written last, by the ids of parent and snapshot.
         named_s: When current metadata with `manifests` was last written.
         past_s: When the manifests of past snapshots were last written or reused. Current metadata may not name them.
-        states_s: When metadata with a snapshot was last written, by the URI of the snapshot's manifest list.
+        states_s: When metadata with a snapshot was last written, by the URI of the snapshot's manifest list. Has those
+            of at least the last `SURELY_KEPT_S`.
     """
 
     clock: Callable[[], float]
@@ -78,8 +79,10 @@ class KnownMetadata:
         self.states_s = {uri: at_s for uri, at_s in self.states_s.items() if uri in left}
 
     def note_named(self, snapshots: Sequence[WrittenSnapshot]) -> None:
-        """Record the time at which metadata with these snapshots was written."""
-        self.states_s |= dict.fromkeys((one.list_uri for one in snapshots), self.clock())
+        """Record the time at which metadata with these snapshots was written; drop times that no longer matter."""
+        now_s = self.clock()
+        recent = {uri: at_s for uri, at_s in self.states_s.items() if now_s - at_s < SURELY_KEPT_S}
+        self.states_s = recent | dict.fromkeys((one.list_uri for one in snapshots), now_s)
 
     def is_surely_kept(self, snapshot: WrittenSnapshot) -> bool:
         """Return False if the vacuum may have deleted a snapshot, because no recent metadata names it."""

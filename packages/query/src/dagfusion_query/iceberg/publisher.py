@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -277,6 +277,15 @@ class Publisher:
         """
         file_name = metadata_of_version(version)
         return None if file_name is None else self._writer.read(name, file_name)
+
+    def forget_dropped(self, tables: Container[TableName]) -> None:
+        """Forget the state of tables and views that are not in the catalog. The vacuum deletes their objects.
+
+        Args:
+            tables: All names in the catalog.
+        """
+        with self._lock:
+            self._tables = {name: entry for name, entry in self._tables.items() if name in tables}
 
     def close(self) -> None:
         """End the threads."""

@@ -155,6 +155,8 @@ class EmbeddedSpark:
         if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < server.auto_bytes:
             return None
         tables = [prepared.bound.snapshot.tables[name] for name in names]
+        if server.publisher is not None and all(table.as_of is None for table in tables):
+            server.publisher.forget_dropped(prepared.bound.snapshot.tables)
         pins = {table.name: self._pinned(server, table, layouts(prepared, table)) for table in tables}
         operation = str(uuid.uuid4())
         statement = sent_statement(server, sql, values, prepared, pins, operation=operation)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -130,6 +130,22 @@ class OlderSnapshots:
         while len(self._table_snapshots) > _TABLE_SNAPSHOTS:
             self._table_snapshots.popitem(last=False)
         return kept
+
+    def forget_dropped(self, environment: str, tables: Container[TableName]) -> None:
+        """Forget the older snapshots of the tables of an environment that are not in its catalog.
+
+        Args:
+            environment: Its name.
+            tables: All names in its catalog.
+        """
+
+        def is_dropped(table: Table) -> bool:
+            return table.environment == environment and table.name not in tables
+
+        for name in [name for name, found in self._found.items() if is_dropped(found.current.table)]:
+            del self._found[name]
+        for key in [key for key, one in self._table_snapshots.items() if is_dropped(one.table)]:
+            del self._table_snapshots[key]
 
     def _known(self, current: Published) -> "_Found | None":
         found = self._found.get(current.table.name)
