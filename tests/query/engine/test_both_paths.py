@@ -54,6 +54,8 @@ REWRITTEN = 0.2  # the share of statements before which a partition is written o
 LONG_AGO = dt.datetime(2024, 1, 15, tzinfo=dt.UTC)
 # Plain DataFusion 55 may lose the columns of a correlated subquery over a field of a struct.
 UNPLANNED_SUBQUERY = "Optimizer rule 'scalar_subquery_to_join' failed"
+# See `scan/aggregate_faults.py`.
+OF_CONSTANTS = re.compile(r"\bsum\(|count\(DISTINCT", re.IGNORECASE)
 Answer = list[tuple[str, ...]]
 
 
@@ -235,7 +237,8 @@ def _differences(
         }
     if "memory" not in statement.apart:
         in_memory = _answer(lambda: world.memory.sql(renamed).to_arrow_table(), statement)
-        if not (isinstance(in_memory, str) and UNPLANNED_SUBQUERY in in_memory):
+        is_unplanned = isinstance(in_memory, str) and UNPLANNED_SUBQUERY in in_memory
+        if not is_unplanned and not _reads_no_row(world.memory, renamed):
             answers["memory"] = in_memory
     if all(isinstance(answer, str) for answer in answers.values()):
         paths["refused"] += 1
@@ -245,6 +248,13 @@ def _differences(
     paths.update(answers.keys())
     if any(isinstance(answer, str) for answer in answers.values()) or len(set(map(repr, answers.values()))) > 1:
         yield "\n".join([plain, *(f"    {way}: {_shown(answer)}" for way, answer in answers.items())])
+
+
+def _reads_no_row(context: SessionContext, sql: str) -> bool:
+    """Return True for sums and distinct counts that plain DataFusion 55 takes from statistics, which may be wrong."""
+    if not OF_CONSTANTS.search(sql):
+        return False
+    return "PlaceholderRowExec" in context.sql(sql).execution_plan().display_indent()
 
 
 def _renamed(sql: str, tables: Mapping[str, Sequence[Column]]) -> str:

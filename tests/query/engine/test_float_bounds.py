@@ -105,7 +105,7 @@ def test_columns_keep_their_names_and_other_types_their_functions(t: Any) -> Non
 
 
 def test_datafusion_needs_this() -> None:
-    """When this fails, DataFusion is right without `scan/plan_faults.py`: remove it there."""
+    """When this fails, DataFusion is right without `scan/aggregate_faults.py`: remove it there."""
     values = "(VALUES (1, CAST('inf' AS DOUBLE))) AS v(g, x)"
 
     (row,) = SessionContext().sql(f"SELECT g, min(x) AS lo FROM {values} GROUP BY g").to_pylist()

@@ -172,7 +172,7 @@ class CastNode:
 class AggregateUDFExprNode:
     """A call of an aggregate function."""
 
-    FUN_NAME, ARGS, FILTER, ORDER_BY = 1, 2, 3, 4
+    FUN_NAME, ARGS, FILTER, ORDER_BY, DISTINCT = 1, 2, 3, 4, 5
 
 
 class SortExprNode:

@@ -10,12 +10,6 @@ two columns of one name, a filter on one of them can reach the other side of the
 - A filter that is made at run time, by a join or the first rows of an order. It reaches scans only, where it skips row
   groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.
 
-**Minima and maxima of floats in groups.** `min` and `max` start from the largest and smallest finite number, and
-compare NaN with nothing: {inf} has the minimum 1.797e308, and the result with a NaN depends on the order of the rows
-(apache/datafusion#24432). Without groups they are right: -0.0 is less than 0.0, and NaN is greater than infinity.
-`first_value(x ORDER BY x)` has that order in groups too. It takes two to five times as long, so other types keep their
-functions.
-
 **What an encoded plan loses.**
 
 - A physical window function loses its FILTER and its IGNORE NULLS.
@@ -26,20 +20,16 @@ functions.
 
 **Conditions that are moved or merged.** `condition OR random() < 0` has the value of the condition, NULL included: the
 addition is always false. No rule moves a volatile condition, or merges it with another one. See also
-`engine.logical_plan_faults`.
+`engine.logical_plan_faults` and `aggregate_faults`.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext, lit
+from datafusion import ExecutionPlan, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
 
 from dagfusion_query.plan_messages import (
-    AggregateNode,
-    AggregateUDFExprNode,
-    AliasNode,
     BinaryExprNode,
     CoalescePartitionsExecNode,
     JoinNode,
@@ -48,14 +38,12 @@ from dagfusion_query.plan_messages import (
     LogicalPlanNode,
     PhysicalPlanNode,
     SelectionNode,
-    SortExprNode,
     SortNode,
 )
 from dagfusion_query.wire import (
     LENGTH,
     VARINT,
     Field,
-    change_children,
     children,
     fields,
     message,
@@ -77,7 +65,6 @@ _TOP_K = "fetch="
 FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
 JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
 _FILTERED_JOIN = {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER}
-_ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
 MORE_OPERATORS = 11  # as deep as the merge, the union and the row filter that splicing puts above a scan
 _MOST_MESSAGES = 100  # in one another, which DataFusion decodes
 _MARGIN = 2 * MORE_OPERATORS + 8
@@ -211,18 +198,6 @@ def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     return below(rewrite(logical, FILTER, keep_filter))
 
 
-def exact_float_bounds(logical: bytes, context: SessionContext) -> bytes:
-    """Return an encoded logical plan whose groups have the right minima and maxima of floats.
-
-    Args:
-        logical: The plan; its columns keep their names.
-        context: The session that it was planned in.
-    """
-    for name in _ASCENDING:
-        logical = _with_exact(logical, name, context)
-    return logical
-
-
 def _unlimited(node: bytes) -> bytes | None:
     try:
         found = list(fields(node))
@@ -261,78 +236,3 @@ def _inputs(join: Sequence[Field]) -> Iterator[bytes]:
 def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
     names = context.create_dataframe_from_logical_plan(node).schema().names
     return len(set(names)) < len(names)
-
-
-def _with_exact(logical: bytes, name: bytes, context: SessionContext) -> bytes:
-    """Replace one of the two functions."""
-    marker = message(AggregateUDFExprNode.FUN_NAME, name)
-
-    def change(node: bytes) -> bytes | None:
-        calls = _grouped_calls(node)
-        if not calls:
-            return None
-        floats = zip(calls, _are_floats(node, len(calls), context), strict=True)
-        changed = [_ordered(call, name, context) if is_float else call for call, is_float in floats]
-        (aggregate,) = children(node, LogicalPlanNode.AGGREGATE)
-        (below,) = children(aggregate, AggregateNode.INPUT)
-        groups = b"".join(
-            field.raw
-            for field in fields(aggregate)
-            if field.number not in (AggregateNode.INPUT, AggregateNode.AGGR_EXPR)
-        )
-        parts = message(AggregateNode.INPUT, rewrite(below, marker, change)) + groups
-        return message(
-            LogicalPlanNode.AGGREGATE, parts + b"".join(message(AggregateNode.AGGR_EXPR, call) for call in changed)
-        )
-
-    return rewrite(logical, marker, change)
-
-
-def _grouped_calls(node: bytes) -> Sequence[bytes]:
-    """Return the aggregate expressions of an encoded node; none if it is no aggregate, or one without groups."""
-    aggregates = children(node, LogicalPlanNode.AGGREGATE)
-    if (
-        len(aggregates) != 1
-        or len(children(aggregates[0], AggregateNode.INPUT)) != 1
-        or not children(aggregates[0], AggregateNode.GROUP_EXPR)
-    ):
-        return []
-    return children(aggregates[0], AggregateNode.AGGR_EXPR)
-
-
-def _are_floats(node: bytes, count: int, context: SessionContext) -> Sequence[bool]:
-    """Return for each of an aggregate's last columns whether it is of floats."""
-    schema = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, node)).schema()
-    return [pa.types.is_floating(kind) for kind in schema.types[-count:]]
-
-
-def _ordered(call: bytes, name: bytes, context: SessionContext) -> bytes:
-    """Return the first value in a call's order; the call as it is if it is of another function."""
-    functions = children(call, LogicalExprNode.AGGREGATE_UDF)
-    if not functions:
-        return b"".join(
-            message(LogicalExprNode.ALIAS, _renamed(field.value, name, context))
-            if field.number == LogicalExprNode.ALIAS and isinstance(field.value, bytes)
-            else field.raw
-            for field in fields(call)
-        )
-    if children(functions[0], AggregateUDFExprNode.FUN_NAME) != [name]:
-        return call
-    (argument,) = children(functions[0], AggregateUDFExprNode.ARGS)
-    first = message(AggregateUDFExprNode.FUN_NAME, b"first_value") + message(AggregateUDFExprNode.ARGS, argument)
-    first += b"".join(
-        message(AggregateUDFExprNode.FILTER, condition)
-        for condition in children(functions[0], AggregateUDFExprNode.FILTER)
-    )
-    first += message(AggregateUDFExprNode.ORDER_BY, message(SortExprNode.EXPR, argument) + _ASCENDING[name])
-    column = str(Expr.from_bytes(call, context).schema_name())
-    return message(
-        LogicalExprNode.ALIAS,
-        message(AliasNode.EXPR, message(LogicalExprNode.AGGREGATE_UDF, first))
-        + message(AliasNode.ALIAS, column.encode()),
-    )
-
-
-def _renamed(alias: bytes, name: bytes, context: SessionContext) -> bytes:
-    """Return an alias of a call, whose name stays."""
-    return change_children(alias, AliasNode.EXPR, lambda call: _ordered(call, name, context))

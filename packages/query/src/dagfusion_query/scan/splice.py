@@ -21,6 +21,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
+from dagfusion_query.scan.aggregate_faults import exact_aggregates
 from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, aggregate_plan
 from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy, ScanReads
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
@@ -28,7 +29,6 @@ from dagfusion_query.scan.listing_tables import Template, folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
 from dagfusion_query.scan.plan_faults import (
     MORE_OPERATORS,
-    exact_float_bounds,
     is_decoded,
     keep_filters_in_place,
     keep_unlimited,
@@ -125,7 +125,7 @@ def splice(
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
     try:
-        logical = exact_float_bounds(logical, context)
+        logical = exact_aggregates(logical, context)
         logical = keep_filters_in_place(logical, context) if misplaced else logical
         physical = _counted(logical, slots, counting) or _physical(logical, context)
         merged = physical.partition_count > 1

@@ -21,10 +21,11 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
+from dagfusion_query.scan.aggregate_faults import exact_aggregates
 from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
 from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth
-from dagfusion_query.scan.plan_faults import exact_float_bounds, keep_filters_in_place, may_misplace_filters
+from dagfusion_query.scan.plan_faults import keep_filters_in_place, may_misplace_filters
 from dagfusion_query.scan.prune import column_names
 from dagfusion_query.scan.splice import (
     NotSpliceable,
@@ -159,7 +160,7 @@ def stage(
 def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext) -> bytes:
     """Return an encoded plan that keeps its meaning when it is planned again, which is how an execution begins."""
     try:
-        logical = exact_float_bounds(logical, context)
+        logical = exact_aggregates(logical, context)
         if may_misplace_filters(optimized, optimized.display_indent(), context):
             logical = keep_filters_in_place(logical, context)
         context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical)).execution_plan()
