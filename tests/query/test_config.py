@@ -1,13 +1,16 @@
 """The settings of the service: arguments, variables, `dagfusion.toml`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dagfusion_query.config import read_config
+from dagfusion_contract.setting_declarations import declared
+from dagfusion_query.config import Config, read_config
+from dagfusion_query.config_file import PATHS
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import EnvironmentSettings
+from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings, listed
 
 Write = Callable[[str], Path]
@@ -40,6 +43,60 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         return path
 
     return write
+
+
+SECTIONS = {
+    setting.name: setting
+    for setting in (
+        *declared(ServiceSettings, "service"),
+        *declared(Settings, "service"),
+        *declared(Settings, "engine"),
+    )
+}
+
+
+def of_paths(config: Config) -> dict[str, str | None]:
+    """Return the values of the settings that are paths, as the service and its only environment have them."""
+    (environment,) = config.environments
+    values = {**vars(environment.settings), **vars(config.service), "state_dir": str(config.state_dir)}
+    return {name: values[name] for name in PATHS}
+
+
+def written(values: dict[str, str]) -> str:
+    """Return a file with one environment and these settings, each in its table."""
+    tables = {"service": "[service]\n", "engine": "[engine]\n", "": '[environments.uat]\nevent_log = "home"\n'}
+    for name, value in values.items():
+        tables[SECTIONS[name].metadata["section"]] += f'{name} = "{value}"\n'
+    return "".join(tables.values())
+
+
+def test_a_setting_that_is_a_file_or_a_folder_is_declared_a_path() -> None:
+    begins = re.compile(r"(The|PEM) (\w+ )?(file|folder)\b")
+    assert sorted(PATHS) == sorted(name for name, one in SECTIONS.items() if begins.match(one.metadata["help"]))
+
+
+def test_relative_paths_of_a_file_begin_at_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "etc" / "dagfusion.toml"
+    file.parent.mkdir()
+    file.write_text(written({name: f"of/{name}" for name in PATHS}))
+    assert of_paths(read_config({}, file=file)) == {name: f"{file.parent}/of/{name}" for name in PATHS}
+    file.write_text(written({name: f"/of/{name}" for name in PATHS}))
+    assert of_paths(read_config({}, file=file)) == {name: f"/of/{name}" for name in PATHS}
+    file.write_text(written({name: f"~/{name}" for name in PATHS}))
+    assert of_paths(read_config({}, file=file)) == {name: str(Path.home() / name) for name in PATHS}
+
+
+def test_a_file_can_say_that_no_copies_and_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "etc" / "dagfusion.toml"
+    file.parent.mkdir()
+    file.write_text(written({"object_cache_dir": "none", "result_cache_dir": "none", "state_dir": "state"}))
+    paths = of_paths(read_config({}, file=file))
+    assert (paths["object_cache_dir"], paths["result_cache_dir"]) == ("none", "none")
+    file.write_text(written({"state_dir": "none"}))
+    with pytest.raises(SettingsError, match="DAGFUSION_STATE_DIR must be a folder for the service"):
+        read_config({}, file=file)
 
 
 def test_a_file_describes_environments(write: Write, tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 REQUIRED: Any = MISSING
-_LONGEST_ECHO = 80
-
-
 """The default of a setting that has none, or one that depends on others."""
+
+_LONGEST_ECHO = 80  # characters of a refused value in a message
 
 
 def setting(  # one row of a table

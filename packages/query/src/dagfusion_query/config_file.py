@@ -12,14 +12,14 @@ from dagfusion_contract.secret_reference import is_reference
 from dagfusion_contract.setting_declarations import declared, names
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS, Settings
+from dagfusion_query.settings import ENGINE_SETTINGS, NO_STATE, Settings
 
 FILE_NAME = "dagfusion.toml"
 # The keys of an environment. As variables they are DAGFUSION_<NAME>_<KEY>, in upper case.
 ENVIRONMENT_KEYS = names(EnvironmentSettings)
 _OF_SERVICE = (*declared(ServiceSettings), *declared(Settings, "service"))
 SERVICE_KEYS = tuple(field.name for field in _OF_SERVICE)
-_SERVICE_PATHS = tuple(field.name for field in _OF_SERVICE if field.metadata["is_path"])
+PATHS = tuple(field.name for field in (*_OF_SERVICE, *declared(Settings, "engine")) if field.metadata["is_path"])
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -69,15 +69,12 @@ class _Reader:
 
     def document(self, parsed: Mapping[str, Any]) -> Document:
         self._check(parsed, ("service", "engine", "environments"), "has no table or key")
-        service = self._table(parsed, "service", SERVICE_KEYS)
-        engine = self._table(parsed, "engine", ENGINE_SETTINGS)
+        service = self._with_paths(self._table(parsed, "service", SERVICE_KEYS))
+        engine = self._with_paths(self._table(parsed, "engine", ENGINE_SETTINGS))
         environments = parsed.get("environments", {})
         if not isinstance(environments, dict):
             raise SettingsError(f"{self._path}: environments must be tables such as [environments.uat]")
         read = {name: self._environment(environments, name) for name in environments}
-        for key in _SERVICE_PATHS:
-            if key in service and not is_reference(str(service[key])):
-                service[key] = self._absolute(str(service[key]))
         return Document(service, engine, read)
 
     def _environment(self, environments: Mapping[str, Any], name: str) -> Mapping[str, str]:
@@ -118,6 +115,13 @@ class _Reader:
                 near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(allowed)}"
                 raise SettingsError(f"{self._path}: {complaint} {key!r}; {hint}")
+
+    def _with_paths(self, table: dict[str, Any]) -> dict[str, Any]:
+        """Make the relative paths of a table absolute. The word `none` and references to secrets are no paths."""
+        paths = {key: str(value) for key, value in table.items() if key in PATHS}
+        return table | {
+            key: self._absolute(path) for key, path in paths.items() if path != NO_STATE and not is_reference(path)
+        }
 
     def _absolute(self, path: str) -> str:
         return str(self._folder / Path(path).expanduser())

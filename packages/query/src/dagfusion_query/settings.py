@@ -19,7 +19,7 @@ from dagfusion_contract.uri import is_folder, scheme_of
 from dagfusion_query.errors import SettingsError
 
 READER = SettingReader(SettingsError)
-NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep nothing
+NO_STATE = "none"  # instead of a folder: keep nothing
 METADATA_KEYS = ",".join(metadata_uri.METADATA_KEYS)
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
@@ -115,6 +115,7 @@ class Settings:
         "The folder of local copies of objects. `none` makes no copies.",
         shown="beside the snapshots",
         section="engine",
+        is_path=True,
     )
     object_cache_bytes: int = setting(
         "DAGFUSION_OBJECT_CACHE_BYTES",
@@ -135,6 +136,7 @@ class Settings:
         "The folder of results that are kept for equal queries. `none` keeps no results.",
         shown="beside the snapshots",
         section="engine",
+        is_path=True,
     )
     result_cache_bytes: int = setting(
         "DAGFUSION_RESULT_CACHE_BYTES",
