@@ -25,7 +25,8 @@ from dagfusion_query.service.past_finder import FoundPast
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.messages import Mode, Planned, SparkServer
+from dagfusion_query.spark import SparkServer
+from dagfusion_query.worker.messages import Mode, Planned
 from tests.query.catalog.folding import EMPTY, written
 from tests.query.doors.iceberg.conftest import snapshot
 from tests.query.fake_service import environment

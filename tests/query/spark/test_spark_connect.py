@@ -26,11 +26,11 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.spark import SparkServer as SparkEngine
 from dagfusion_query.spark.spark_batches import SparkBatches
 from dagfusion_query.spark.spark_connect import SparkAddress, SparkSession, SparkStatement
 from dagfusion_query.wire import children, message, uint
 from dagfusion_query.worker.messages import SparkRun
-from dagfusion_query.worker.messages import SparkServer as SparkEngine
 from tests.waiting import eventually
 
 OPERATION = "00000000-0000-0000-0000-000000000001"

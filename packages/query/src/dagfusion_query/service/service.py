@@ -44,8 +44,8 @@ from dagfusion_query.service.warm_up import Budget, QueriedTables, WarmUp
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import NO_STATE, Settings
-from dagfusion_query.spark import import_client
-from dagfusion_query.worker.messages import Configuration, Mode, SparkServer
+from dagfusion_query.spark import SparkServer, import_client
+from dagfusion_query.worker.messages import Configuration, Mode
 
 if TYPE_CHECKING:
     from dagfusion_query.service.tracing import Traces

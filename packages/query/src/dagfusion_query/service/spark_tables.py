@@ -24,10 +24,11 @@ from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.service.past_finder import FoundPast
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.spark import SparkServer
 from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.sent_statements import INTERRUPT_PAUSES_S, interrupted
 from dagfusion_query.sql_text import parse_table
-from dagfusion_query.worker.messages import Mode, Planned, SparkRun, SparkServer
+from dagfusion_query.worker.messages import Mode, Planned, SparkRun
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -30,7 +30,7 @@ from dagfusion_query.parameters import Params, scalars
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import READER, Settings
-from dagfusion_query.spark import import_client
+from dagfusion_query.spark import SparkServer, import_client
 from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.sent_statements import interrupted, sent_statement, sent_tables
 
@@ -45,19 +45,18 @@ Note = Callable[[Batches], None]  # receives an execution that has begun, before
 
 
 @dataclass(frozen=True)
-class _Server:
-    """The settings of the server.
+class _Configured:
+    """What the settings say of the engine.
 
     Attributes:
+        server: The server.
         auto_bytes: The least bytes of files for which `auto` chooses the server.
         publisher: Writes the tables' metadata; None if no folder is set.
     """
 
-    url: str
-    catalog: str
+    server: SparkServer
     auto_bytes: int
     publisher: Publisher | None
-    session: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 class SparkRuns:
@@ -105,7 +104,7 @@ class EmbeddedSpark:
     def __init__(self, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> None:
         self._engine, self._settings, self._variables = engine, settings, variables
         self._lock = threading.Lock()
-        self._server: _Server | None = None
+        self._configured: _Configured | None = None
         self._running: WeakSet[EmbeddedBatches] = WeakSet()
         self._is_closed = False
 
@@ -130,8 +129,8 @@ class EmbeddedSpark:
         until_s = time.monotonic() + _PATIENCE_S
         for batches in running:
             batches.join(max(0.0, until_s - time.monotonic()))
-        if self._server is not None and self._server.publisher is not None:
-            self._server.publisher.close()
+        if self._configured is not None and self._configured.publisher is not None:
+            self._configured.publisher.close()
 
     def _run(self, choice: EngineChoice, send: Send, note: Note, prepared: Prepared) -> Batches:
         """Start an execution; raises as `SparkRuns`."""
@@ -150,26 +149,27 @@ class EmbeddedSpark:
         self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts, prepared: Prepared
     ) -> "EmbeddedBatches | None":
         """Send a statement, and return its batches; None if `auto` does not send it."""
-        server, values = self._open(), scalars(params)
+        configured, values = self._open(), scalars(params)
+        server, publisher = configured.server, configured.publisher
         names = sent_tables(server, sql, values, prepared)
-        if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < server.auto_bytes:
+        if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < configured.auto_bytes:
             return None
         tables = [prepared.bound.snapshot.tables[name] for name in names]
-        if server.publisher is not None and all(table.as_of is None for table in tables):
-            server.publisher.forget_dropped(prepared.bound.snapshot.tables)
-        pins = {table.name: self._pinned(server, table, layouts(prepared, table)) for table in tables}
+        if publisher is not None and all(table.as_of is None for table in tables):
+            publisher.forget_dropped(prepared.bound.snapshot.tables)
+        pins = {table.name: self._pinned(publisher, table, layouts(prepared, table)) for table in tables}
         operation = str(uuid.uuid4())
         statement = sent_statement(server, sql, values, prepared, pins, operation=operation)
         return self._started(statement, prepared, [*pins.values()], partial(interrupted, server, operation))
 
-    def _pinned(self, server: _Server, table: Table, layouts: Sequence[Layout]) -> str:
+    def _pinned(self, publisher: Publisher | None, table: Table, layouts: Sequence[Layout]) -> str:
         """Return a version of a table's metadata; raises as `pinned_version`.
 
         Raises:
             ConnectionClosedError: The connection was closed meanwhile: the publisher's threads have ended.
         """
         try:
-            return pinned_version(server.publisher, self._settings.environment, table, layouts)
+            return pinned_version(publisher, self._settings.environment, table, layouts)
         except (RuntimeError, CancelledError) as error:
             if self._is_closed:
                 raise closed() from error
@@ -194,15 +194,15 @@ class EmbeddedSpark:
         statement.close()
         raise closed()
 
-    def _open(self) -> _Server:
+    def _open(self) -> _Configured:
         with self._lock:
             if self._is_closed:
                 raise closed()
-            if self._server is None:
-                self._server = self._read()
-            return self._server
+            if self._configured is None:
+                self._configured = self._read()
+            return self._configured
 
-    def _read(self) -> _Server:
+    def _read(self) -> _Configured:
         remote = self._setting(ServiceSettings, "spark_remote")
         if remote is None:
             raise EngineChoiceError(
@@ -215,7 +215,8 @@ class EmbeddedSpark:
             allow = Grants(self._setting(ConfigSettings, "iceberg_consolidated")).allow
             publisher = Publisher(folder, self._settings, partial(allow, self._settings.environment))
         catalog, auto_bytes = (self._setting(ServiceSettings, name) for name in ("spark_catalog", "spark_auto_bytes"))
-        return _Server(remote, catalog, auto_bytes, publisher)
+        server = SparkServer(url=remote, catalog=catalog, session=str(uuid.uuid4()))
+        return _Configured(server, auto_bytes, publisher)
 
     def _setting(self, kind: type[ServiceSettings | ConfigSettings], name: str) -> Any:
         """Return one setting of a service. Other settings of a service are not read, and may have any value."""

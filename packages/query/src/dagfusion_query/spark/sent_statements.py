@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.errors import RemoteEngineError
+from dagfusion_query.spark import SparkServer
 from dagfusion_query.spark.spark_sql import SparkNames, check_whole, named_tables, spark_statement
 
 if TYPE_CHECKING:
@@ -20,23 +21,7 @@ INTERRUPT_PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before each interrupt of one state
 Values = Mapping[str, pa.Scalar]
 
 
-class Server(Protocol):
-    """A Spark Connect server."""
-
-    @property
-    def url(self) -> str:
-        """`sc://host:port` with options, or a reference to a secret that has this URL."""
-
-    @property
-    def catalog(self) -> str:
-        """The name of the service's Iceberg catalog in the server."""
-
-    @property
-    def session(self) -> str:
-        """The id of the Spark session."""
-
-
-def sent_tables(server: Server, sql: str, values: Values, prepared: "Prepared") -> set[TableName]:
+def sent_tables(server: SparkServer, sql: str, values: Values, prepared: "Prepared") -> set[TableName]:
     """Check that a statement can be sent, and return the tables that it names, itself or through views.
 
     Args:
@@ -58,7 +43,13 @@ def sent_tables(server: Server, sql: str, values: Values, prepared: "Prepared") 
 
 
 def sent_statement(
-    server: Server, sql: str, values: Values, prepared: "Prepared", pins: Mapping[TableName, str], *, operation: str
+    server: SparkServer,
+    sql: str,
+    values: Values,
+    prepared: "Prepared",
+    pins: Mapping[TableName, str],
+    *,
+    operation: str,
 ) -> "SparkStatement":
     """Return a statement over the pinned versions of its tables. It does not run yet.
 
@@ -78,7 +69,7 @@ def sent_statement(
     return _statement(server, operation, spark_statement(sql, values, names))
 
 
-def interrupted(server: Server, operation: str) -> bool:
+def interrupted(server: SparkServer, operation: str) -> bool:
     """Interrupt a statement. Return True if the server was running it.
 
     Sail ignores the request while it plans the statement, and then runs the statement. So the caller repeats the
@@ -94,7 +85,7 @@ def interrupted(server: Server, operation: str) -> bool:
         statement.close()
 
 
-def _statement(server: Server, operation: str, sql: str) -> "SparkStatement":
+def _statement(server: SparkServer, operation: str, sql: str) -> "SparkStatement":
     from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement  # noqa: PLC0415  # an extra
 
     return SparkStatement(SparkSession(server.url, server.session), operation, sql)

@@ -23,6 +23,7 @@ from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.formats import Format
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.settings import Settings
+from dagfusion_query.spark import SparkServer
 
 HEADER = struct.Struct(">cIQ")
 LONGEST = 1 << 36  # a body that says it is longer is none: the stream is out of step
@@ -208,21 +209,6 @@ class NewObjects:
     table: str
     after_event: int
     limit_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SparkServer:
-    """The Spark Connect server of a service.
-
-    Attributes:
-        url: `sc://host:port`, with its options; or a reference to a secret that has it.
-        catalog: The name of the service's Iceberg catalog there.
-        session: The id of the session that all workers share.
-    """
-
-    url: str
-    catalog: str
-    session: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,9 @@ from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import EngineChoiceError, InternalError
+from dagfusion_query.spark import SparkServer
 from dagfusion_query.spark.sent_statements import sent_statement, sent_tables
-from dagfusion_query.worker.messages import SparkServer, Statement, decode_parameters
+from dagfusion_query.worker.messages import Statement, decode_parameters
 
 
 class SparkStatements:
