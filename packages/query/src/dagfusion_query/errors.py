@@ -145,7 +145,7 @@ class StatementTooLongError(StatementError, http=413):
     """A statement is longer than the service accepts."""
 
 
-class ExecutionError(QueryError, http=422):
+class ExecutionError(QueryError, http=422, grpc="INVALID_ARGUMENT"):
     """A statement failed while it ran."""
 
 
@@ -169,7 +169,7 @@ class ResourcesError(ExecutionError, http=507, grpc="RESOURCE_EXHAUSTED"):
     """A statement needs more memory or disk space than it may use."""
 
 
-class RemoteEngineError(ExecutionError):
+class RemoteEngineError(ExecutionError, grpc="INTERNAL"):
     """The Spark engine refused a statement, failed while it ran it, or returned other columns than a worker would."""
 
 
@@ -189,7 +189,7 @@ class QueryCancelledError(ExecutionError, http=499, grpc="CANCELLED"):
     """A query was cancelled by a request, or because its client disconnected."""
 
 
-class WorkerDiedError(ExecutionError, http=500):
+class WorkerDiedError(ExecutionError, http=500, grpc="INTERNAL"):
     """The worker process ended while it ran the statement."""
 
 
@@ -257,7 +257,7 @@ class BrokenStreamError(RequestError):
     """The stream of a result was cut off."""
 
 
-class UnsupportedTypeError(QueryError, http=422):
+class UnsupportedTypeError(QueryError, http=422, grpc="INVALID_ARGUMENT"):
     """A column has a type that is not supported."""
 
 
@@ -277,7 +277,7 @@ class ReplacedObjectError(PastError):
     """An object of a past state was replaced, because its table has stable file names."""
 
 
-class CatalogError(QueryError, http=422):
+class CatalogError(QueryError, http=422, grpc="FAILED_PRECONDITION"):
     """The base of the errors of tables and snapshots of the catalog."""
 
 
@@ -289,7 +289,7 @@ class SchemaConflictError(CatalogError):
     """The partitions of a table have columns or partition columns without a common type."""
 
 
-class SnapshotError(CatalogError):
+class SnapshotError(CatalogError, http=500, grpc="INTERNAL"):
     """A stored snapshot cannot be read or written: it is damaged, or of another format or event log."""
 
 
@@ -313,7 +313,7 @@ class EnvironmentUnavailableError(QueryError, http=503, grpc="UNAVAILABLE"):
     """An environment of the service cannot be read now. Only its tables are unavailable."""
 
 
-class EventRecordError(QueryError, http=422):
+class EventRecordError(QueryError, http=422, grpc="FAILED_PRECONDITION"):
     """The record of one materialization cannot be used. It affects one partition of one table."""
 
 

@@ -11,16 +11,21 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query.errors import (
+    ExecutionError,
     ForbiddenError,
+    MalformedRecordError,
     PlanError,
     QueryError,
     QueryTimeoutError,
     ReadOnlyError,
     ResourcesError,
+    SchemaConflictError,
     ServiceUnavailableError,
+    SnapshotError,
     SqlSyntaxError,
     TooBusyError,
     UnknownQueryError,
+    UnsupportedTypeError,
 )
 from tests.query.doors.flight.conftest import ORDERS
 from tests.query.fake_service import FakeService, result
@@ -201,6 +206,11 @@ def test_a_tables_columns(adbc: flight_sql.Connection) -> None:
         (ServiceUnavailableError("it is stopping"), Status.IO),
         (TooBusyError("too many queries", 2.5), Status.IO),
         (ResourcesError("too much memory"), Status.UNKNOWN),
+        (ExecutionError("1 / 0 divides by zero"), Status.INVALID_ARGUMENT),
+        (UnsupportedTypeError("column m is a map"), Status.INVALID_ARGUMENT),
+        (SchemaConflictError("column id has two types"), Status.UNKNOWN),  # that is: FAILED_PRECONDITION in the text
+        (MalformedRecordError("event 7 has no uri"), Status.UNKNOWN),
+        (SnapshotError("the disk is full"), Status.INTERNAL),
         (QueryError("internal"), Status.INTERNAL),
     ],
 )
@@ -212,6 +222,7 @@ def test_errors_have_their_status(
         cursor.execute("select")
     assert raised.value.status_code == status
     assert str(error) in str(raised.value)
+    assert status is not Status.UNKNOWN or f"{error.grpc_status}: {error}" in str(raised.value)
     assert "Traceback" not in str(raised.value)
     assert orjson.loads(said(raised.value))["code"] == error.code
 
