@@ -22,6 +22,7 @@ from dagfusion_query.errors import (
     StatementError,
     UnknownTableError,
 )
+from dagfusion_query.sql_text import check_text
 from tests.query.engine.conftest import TABLE
 
 
@@ -146,7 +147,7 @@ def test_an_object_that_has_changed_is_named(orgs: Any) -> None:
 )
 def test_text_that_is_none_is_a_syntax_error(orgs: Any, sql: str, line: int, column: int) -> None:
     with pytest.raises(SqlSyntaxError, match="a statement must be Unicode text without NUL") as caught:
-        orgs.sql(sql)
+        check_text(sql)
 
     assert (caught.value.line, caught.value.column) == (line, column)
     assert orgs.sql("SELECT chr(0) AS a").to_pylist() == [{"a": "\0"}]

@@ -200,9 +200,9 @@ class EmbeddedConnection(Connection):
         layouts: dict[TableName, Sequence[Layout]] | None = None,
     ) -> Prepared:
         """Return a planned statement, and add the layouts of its past tables."""
+        check_text(query)
         if as_of is None:
             return self._engine.prepare(query, params, current)
-        check_text(query)
         moment = self._past.moment(read_as_of(as_of))
         with self._past.tables(moment, mentioned_tables(query)) as tables:
             snapshot = self._past_snapshots.of([past.table for past in tables])

@@ -21,7 +21,6 @@ from dagfusion_query.errors import (
     ResourcesError,
     SchemaConflictError,
     ServiceUnavailableError,
-    SnapshotError,
     SqlSyntaxError,
     TooBusyError,
     UnknownQueryError,
@@ -210,7 +209,6 @@ def test_a_tables_columns(adbc: flight_sql.Connection) -> None:
         (UnsupportedTypeError("column m is a map"), Status.INVALID_ARGUMENT),
         (SchemaConflictError("column id has two types"), Status.UNKNOWN),  # that is: FAILED_PRECONDITION in the text
         (MalformedRecordError("event 7 has no uri"), Status.UNKNOWN),
-        (SnapshotError("the disk is full"), Status.INTERNAL),
         (QueryError("internal"), Status.INTERNAL),
     ],
 )

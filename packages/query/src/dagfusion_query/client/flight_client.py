@@ -289,7 +289,7 @@ class FlightConnection(RemoteConnection):
     @contextmanager
     def _command(self, query: str, params: Params, chosen: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the Flight SQL command of a statement; with parameters, it is prepared until the block ends."""
-        check_text(query)
+        check_text(query)  # before it is encoded, so that the error is the same as the service's
         if not params:
             yield packed("CommandStatementQuery", query=query)
             return

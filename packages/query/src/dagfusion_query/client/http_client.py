@@ -207,7 +207,7 @@ class _Source:
 
 def _statement(query: str, params: Params, as_of: Given | None) -> dict[str, Any]:
     """Return the fields that the bodies of all requests with a statement have."""
-    check_text(query)
+    check_text(query)  # before it is encoded, so that the error is the same as the service's
     return {
         "sql": query,
         "params": write_params(params),

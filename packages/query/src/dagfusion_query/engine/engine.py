@@ -52,7 +52,6 @@ from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
-from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"  # the function
@@ -174,7 +173,7 @@ class Engine:
         """Plan a statement over the files that its filters keep.
 
         Args:
-            sql: The statement.
+            sql: The statement, checked by `check_text`.
             params: Its parameters.
             snapshot: The tables.
             current: The current generation, if `snapshot` is a past one.
@@ -184,7 +183,6 @@ class Engine:
             ResourcesError: The folder for temporary files is full.
             QueryError: A table that it names has a problem.
         """
-        check_text(sql)
         values = scalars(params)
         key = (sql, key_of(values))
         try:

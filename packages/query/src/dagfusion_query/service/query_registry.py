@@ -18,6 +18,7 @@ from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.service.query_history import QueryHistory
+from dagfusion_query.sql_text import check_text
 from dagfusion_query.worker.messages import EnvironmentSource
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ class Query:
         as_of: The past event or time that it reads the tables as of; None for now.
         engine: The engine that it chooses; None for that of the service.
         trace: The W3C headers `traceparent` and `tracestate` of its request, if it has them.
+
+    Raises:
+        SqlSyntaxError: The statement is no Unicode text, or has a NUL.
     """
 
     sql: str
@@ -97,6 +101,10 @@ class Query:
     as_of: AsOf | None = None
     engine: EngineChoice | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the statement's text, for all doors."""
+        check_text(self.sql)
 
 
 class Registry:

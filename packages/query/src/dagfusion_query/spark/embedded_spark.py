@@ -46,7 +46,7 @@ Note = Callable[[Batches], None]  # receives an execution that has begun, before
 
 @dataclass(frozen=True)
 class _Configured:
-    """What the settings say of the engine.
+    """The engine as it is configured.
 
     Attributes:
         server: The server.

@@ -31,7 +31,6 @@ from dagfusion_query.parameters import read_params
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.query_registry import TRACE_HEADERS, Query
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.sql_text import check_text
 
 UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20
@@ -232,7 +231,6 @@ def _checked(spec: Mapping[str, Any], kind: type[SqlRequest | ExplainRequest]) -
             raise _refused(spec, "timeout_s")
         if body.limit_rows is not None and body.limit_rows < 0:
             raise _refused(spec, "limit_rows")
-    check_text(body.sql)
     return body
 
 
