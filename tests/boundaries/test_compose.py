@@ -15,6 +15,7 @@ from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.cli.main import app
 from dagfusion_query.config import Config
 from dagfusion_query.doors.address import Address
+from dagfusion_query.doors.exposure import check_exposure
 from dagfusion_query.doors.http.openapi import describe
 
 STATE = "/var/lib/dagfusion/state"  # of the image
@@ -55,7 +56,7 @@ def test_the_ports_are_those_that_the_service_listens_on(services: Mapping[str, 
 def test_nothing_keeps_the_service_from_starting(
     root: Path, services: Mapping[str, Any], config: Config, tmp_path: Path
 ) -> None:
-    service_process.check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
+    check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
     volume = next(one for one in services["query"]["volumes"] if one.startswith("query:"))
     assert str(config.state_dir.parent) == volume.split(":")[1]
     dockerfile = (root / "deploy" / "query.Dockerfile").read_text()

@@ -17,8 +17,8 @@ import trustme
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.client import connect
+from dagfusion_query.doors.exposure import danger_of
 from dagfusion_query.errors import ServiceUnreachableError, UnauthenticatedError
-from dagfusion_query.service_process import danger_of
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.server.process import START_S, Server, run, served, start
 from tests.waiting import eventually

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-import orjson
 import uvloop
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens, check
@@ -21,13 +19,13 @@ from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.doors import console
 from dagfusion_query.doors.address import Address, tls_context
+from dagfusion_query.doors.exposure import check_exposure, danger_of
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.errors import SettingsError, needs
 from dagfusion_query.service.metrics import INTERVAL_S, CloudWatch
 from dagfusion_query.service.service import Service
-from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.limits import leave_no_core
 
 if TYPE_CHECKING:
@@ -75,63 +73,6 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
     uvloop.run(_Process(config, tokens).run(announce))
 
 
-def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
-    """Refuse to listen on an address that other machines can reach without tokens and TLS.
-
-    Raises:
-        SettingsError: TLS or a token is missing, the tokens cannot be read, or an address is malformed.
-    """
-    there_are_tokens = tokens.exist()
-    addresses = (
-        ("DAGFUSION_HTTP_ADDRESS", Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")),
-        ("DAGFUSION_FLIGHT_ADDRESS", Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS")),
-    )
-    if settings.anonymous == "always":
-        return
-    for name, address in addresses:
-        if address.is_loopback:
-            continue
-        if settings.tls_certificate is None:
-            raise SettingsError(
-                f"{name} is {address.host}, which other machines can reach, and there is no TLS to keep tokens and "
-                "results secret: set DAGFUSION_TLS_CERTIFICATE and DAGFUSION_TLS_KEY, listen on 127.0.0.1 behind a "
-                "proxy that has TLS, or set DAGFUSION_ANONYMOUS=always in a trusted network"
-            )
-        if not there_are_tokens:
-            raise SettingsError(
-                f"{name} is {address.host}, which other machines can reach, and there is no access token: create one "
-                "with `dagfusion token create NAME --grant ...`, or set DAGFUSION_ANONYMOUS=always to allow access "
-                "without tokens"
-            )
-
-
-def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
-    """Return what an operator must know about access without a token, or None if all requests need one.
-
-    Raises:
-        SettingsError: The tokens cannot be read.
-    """
-    proxy = (
-        "A proxy on this machine that adds no Forwarded or X-Forwarded header looks like one, and then everybody whom "
-        "it serves can read all tables."
-    )
-    match settings.anonymous:
-        case "always":
-            return "DAGFUSION_ANONYMOUS=always: everybody who reaches this service can read all tables without a token."
-        case "loopback":
-            return (
-                f"DAGFUSION_ANONYMOUS=loopback: every program on this machine can read all tables without a token. "
-                f"{proxy} Remove the setting, and create tokens, before you start a proxy."
-            )
-        case "auto" if not tokens.exist():
-            return (
-                f"there is no access token: every program on this machine can read all tables without one. {proxy} "
-                "Create a token before you start a proxy: from then on requests without a token are refused."
-            )
-        case _:
-            return None
-
-
 def open_traces(variables: Mapping[str, str], dagster_urls: Mapping[str, str] | None = None) -> "Traces | None":
     """Return what sends traces; None if the standard variables of OpenTelemetry name no endpoint, or turn it off.
 
@@ -164,31 +105,6 @@ def _otlp(variables: Mapping[str, str], name: str) -> tuple[str, str] | None:
     """Return the variable of the exporter that counts, and its value: that of traces, else that of all signals."""
     names = (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}")
     return next(((one, value) for one in names if (value := variables.get(one))), None)
-
-
-class JsonFormatter(logging.Formatter):
-    """Formats a record as an object; `extra={"fields": {...}}` of a call adds to it, such as `query_id`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one line of JSON."""
-        entry: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        entry |= getattr(record, "fields", {})
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
-
-
-def configure_log(kind: str, stream: TextIO) -> None:
-    """Send the service's log to a stream, in one of `LOG_FORMATS`."""
-    handler = logging.StreamHandler(stream)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if kind == "json" else text)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class _Process:

@@ -132,6 +132,7 @@ def serve(
     """Serve SQL over HTTP and Arrow Flight SQL, with a web console."""
     with needs("server", "`dagfusion serve`"):
         from dagfusion_query import service_process  # noqa: PLC0415  # takes a while to import
+        from dagfusion_query.service.log_format import configure_log  # noqa: PLC0415
     from dagfusion_query.config import read_config  # noqa: PLC0415
 
     if event_log is not None and dagster_home is not None:
@@ -141,7 +142,7 @@ def serve(
     options = {"http_address": http_address, "flight_address": flight_address, "workers": workers}
     variables = {**os.environ, **as_variables(ServiceSettings, options)}
     read = read_config(variables, file=config, event_log=event_log or dagster_home, environment=environment)
-    service_process.configure_log(read.service.log_format, sys.stderr)
+    configure_log(read.service.log_format, sys.stderr)
     service_process.serve(read, _announce)
 
 
