@@ -14,7 +14,8 @@ from dagfusion_query.as_of import Given
 from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError, needs
 from dagfusion_query.parameters import Params
 from dagfusion_query.preview import Preview
-from dagfusion_query.returned_values import REVISIONS, Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
+from dagfusion_query.returned_values import Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
+from dagfusion_query.settings import REVISIONS
 
 if TYPE_CHECKING:
     import pandas as pd

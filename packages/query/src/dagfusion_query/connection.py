@@ -43,15 +43,13 @@ from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.parameters import Params
 from dagfusion_query.returned_values import (
-    REVISIONS,
-    REVISIONS_LIMIT,
     Explanation,
     TableDiff,
     TableGeneration,
     TableInfo,
 )
 from dagfusion_query.scan.large_objects import consolidation_gain
-from dagfusion_query.settings import Settings, listed
+from dagfusion_query.settings import REVISIONS, REVISIONS_LIMIT, Settings, listed
 from dagfusion_query.sql_text import check_text, mentioned_tables, parse_table
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})

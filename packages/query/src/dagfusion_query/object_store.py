@@ -107,7 +107,7 @@ def open_store(
         **({"credential_provider": partial(_credential, settings)} if _is_in_secrets(settings) else _keys(settings)),
     }
     http: Any = {"connect_timeout": connect_timeout, "timeout": timeout}
-    http["allow_http"] = bool(settings.endpoint_url and settings.endpoint_url.startswith("http://"))
+    http["allow_http"] = settings.allows_http
     set_options = {key: value for key, value in options.items() if value is not None}
     return S3Store(bucket, client_options=http, retry_config={"max_retries": max_retries}, **set_options)
 

@@ -8,8 +8,6 @@ import pyarrow as pa
 
 from dagfusion_query.errors import NotParquetError
 
-REVISIONS, REVISIONS_LIMIT = 20, 100  # that are listed by default, and the most
-
 
 @dataclass(frozen=True)
 class TableInfo:

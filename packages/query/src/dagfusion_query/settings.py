@@ -23,6 +23,7 @@ NO_STATE = "none"  # instead of a folder: keep nothing
 METADATA_KEYS = ",".join(metadata_uri.METADATA_KEYS)
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
+REVISIONS, REVISIONS_LIMIT = 20, 100  # of a table that are listed by default, and the most
 SERVICE_SCHEMES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
 SERVICE_URL = "a URL that begins with http://, https://, grpc:// or grpc+tls://"
 
@@ -187,6 +188,11 @@ class Settings:
         settings = cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
         check_store(READER, as_variables(cls, {name: getattr(settings, name) for name in names(cls)}))
         return settings
+
+    @property
+    def allows_http(self) -> bool:
+        """True if the endpoint of the object store has no TLS."""
+        return self.endpoint_url is not None and self.endpoint_url.startswith("http://")
 
     def state_folder(self, *, of_service: bool = False) -> Path | None:
         """Return the folder for what later processes use: `state_dir`, or its default; None to keep nothing.

@@ -130,7 +130,7 @@ def refused_events(name: TableName, state: AssetState) -> list[QueryError]:
     warnings: list[QueryError] = [
         restored(
             row["code"],
-            f"table {name} leaves out {quoted(row['partition_key'])}, "
+            f"table {name} leaves out {partition_text(row['partition_key'])}, "
             f"whose event {row['event_id']} cannot be used: {row['reason']}",
             {},
         )
@@ -156,7 +156,7 @@ def fileless_events(name: TableName, state: AssetState, segments: Sequence[Segme
     return [
         MissingRecordError(
             f"table {name} shows an earlier materialization of {_key_list(later['partition_key'])}: "
-            f"the latest one names no file (event {last['event_id']} of {quoted(last['partition_key'])}, "
+            f"the latest one names no file (event {last['event_id']} of {partition_text(last['partition_key'])}, "
             f"{last['materialized_at']:%Y-%m-%d %H:%M:%S} UTC)"
         )
     ]
@@ -166,9 +166,9 @@ def other_definitions(name: TableName, shown: pa.Schema, others: Sequence[Segmen
     """Return a warning for each other set of partition columns: its materializations are left out."""
     return [
         SchemaConflictError(
-            f"table {name} is partitioned by {columns(shown)} in its latest materialization. It leaves out "
-            f"{partitions(segments)}{f', partitioned by {columns(schema)}' if len(schema) else ''}. Wipe the asset and "
-            "materialize it again to remove them for good"
+            f"table {name} is partitioned by {columns_text(shown)} in its latest materialization. It leaves out "
+            f"{partitions_text(segments)}{f', partitioned by {columns_text(schema)}' if len(schema) else ''}. Wipe the "
+            "asset and materialize it again to remove them for good"
         )
         for schema, segments in by_partition_columns(others).items()
     ]
@@ -185,13 +185,13 @@ def left_out_columns(
     why: dict[str, QueryError] = {}
     for conflict in conflicts:
         numbers = conflict.types.items()
-        described = " and ".join(f"{kind} in {partitions([segments[i] for i in of])}" for kind, of in numbers)
+        described = " and ".join(f"{kind} in {partitions_text([segments[i] for i in of])}" for kind, of in numbers)
         why[conflict.column] = SchemaConflictError(
             f"table {name} leaves out column {conflict.column!r}, because no type fits all of its partitions: it is "
             f"{described}. Cast the column in the asset and materialize the partitions of one side again"
         )
     for column, kinds in unreadable.items():
-        described = " and ".join(f"{kind} in {partitions(of)}" for kind, of in kinds.items())
+        described = " and ".join(f"{kind} in {partitions_text(of)}" for kind, of in kinds.items())
         why[column] = UndiscoverableError(
             f"table {name} leaves out column {column!r}, because its type cannot be read: it is {described}. "
             "Write the column as another type"
@@ -207,17 +207,17 @@ def by_partition_columns(segments: Sequence[Segment]) -> Mapping[pa.Schema, list
     return sides
 
 
-def columns(schema: pa.Schema) -> str:
+def columns_text(schema: pa.Schema) -> str:
     """Name partition columns and their types."""
     return f"({', '.join(f'{field.name} {field.type}' for field in schema)})"
 
 
-def partitions(segments: Sequence[Segment]) -> str:
+def partitions_text(segments: Sequence[Segment]) -> str:
     """Name the first few partitions, and the number of the others."""
     return _key_list(_keys(segments))
 
 
-def quoted(partition_key: str | None) -> str:
+def partition_text(partition_key: str | None) -> str:
     """Name one partition."""
     return "the unpartitioned materialization" if partition_key is None else f"partition {partition_key!r}"
 
@@ -303,8 +303,9 @@ def _sharing_problem(name: TableName, segments: Sequence[Segment]) -> QueryError
     shared = counts.filter(pc.greater(counts["uri_count"], 1))["uri"][0]
     keys = files.filter(pc.equal(files["uri"], shared))["partition_key"].to_pylist()
     return UndiscoverableError(
-        f"table {name} cannot tell its partitions apart: {quoted(keys[0])} and {quoted(keys[1])} name the same "
-        f"object, {shared.as_py()!r}. Write an object for each partition, or materialize the asset without partitions"
+        f"table {name} cannot tell its partitions apart: {partition_text(keys[0])} and {partition_text(keys[1])} "
+        f"name the same object, {shared.as_py()!r}. Write an object for each partition, or materialize the asset "
+        "without partitions"
     )
 
 
@@ -316,5 +317,5 @@ def _keys(segments: Sequence[Segment]) -> pa.ChunkedArray:
 
 def _key_list(keys: pa.ChunkedArray) -> str:
     first = keys.take(pc.bottom_k_unstable(keys, k=min(_NAMED_PARTITIONS, len(keys)))).to_pylist()
-    names = ", ".join(map(quoted, first))
+    names = ", ".join(map(partition_text, first))
     return names if len(keys) == len(first) else f"{names} and {len(keys) - len(first)} more"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from dagfusion_query.cli.environment_commands import Json, estimate_document
-from dagfusion_query.cli.options import Environment, EventLog
-from dagfusion_query.cli.service_commands import ConfigFile
+from dagfusion_query.cli.environment_commands import JsonOption, estimate_document
+from dagfusion_query.cli.options import EnvironmentOption, EventLogOption
+from dagfusion_query.cli.service_commands import ConfigFileOption
 from dagfusion_query.errors import MissingExtraError, QueryError, SettingsError
 from dagfusion_query.interpreter import interruptibly
 from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H
@@ -27,16 +27,16 @@ REPAIR = "dagfusion.repair"  # the entry-point group of the package that writes 
 _ORPHANED = "objects_orphaned"
 _ORPHANS = "nothing is logged for orphaned objects: the vacuum deletes those of earlier runs; delete others by hand"
 
-MaxObjects = Annotated[
+MaxObjectsOption = Annotated[
     int, typer.Option("--max-objects", min=1, help="The maximum number of objects listed per environment.")
 ]
-OrphansAfter = Annotated[
+OrphansAfterOption = Annotated[
     float,
     typer.Option(
         "--orphans-after-hours", min=0, help="The age in hours from which an object without an event is a fault."
     ),
 ]
-Repair = Annotated[
+RepairOption = Annotated[
     bool,
     typer.Option(
         "--repair",
@@ -44,7 +44,9 @@ Repair = Annotated[
         "and DAGSTER_HOME with the variables of the IO managers, or the local stack of the folder.",
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="With --repair: log the events. Without --yes, it is a dry run.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="With --repair: log the events. Without --yes, it is a dry run.")
+]
 
 
 class RepairTables(Protocol):
@@ -58,14 +60,14 @@ class RepairTables(Protocol):
 
 def doctor(
     *,
-    config: ConfigFile = None,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    as_json: Json = False,
-    max_objects: MaxObjects = LISTED_OBJECTS,
-    orphans_after_hours: OrphansAfter = ORPHANS_AFTER_H,
-    repair: Repair = False,
-    yes: Yes = False,
+    config: ConfigFileOption = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+    max_objects: MaxObjectsOption = LISTED_OBJECTS,
+    orphans_after_hours: OrphansAfterOption = ORPHANS_AFTER_H,
+    repair: RepairOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Examine the database, the buckets, the tables and the settings, and suggest fixes.
 

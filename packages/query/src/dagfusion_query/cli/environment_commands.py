@@ -9,8 +9,15 @@ from urllib.parse import quote
 
 import typer
 
-from dagfusion_query.cli.options import Environment, EventLog, FormatOption, OutputFormat, Token, Url
-from dagfusion_query.cli.service_commands import ConfigFile
+from dagfusion_query.cli.options import (
+    EnvironmentOption,
+    EventLogOption,
+    FormatOption,
+    OutputFormat,
+    TokenOption,
+    UrlOption,
+)
+from dagfusion_query.cli.service_commands import ConfigFileOption
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.interpreter import interruptibly
 from dagfusion_query.service_settings import QUERIES_LIMIT
@@ -21,15 +28,15 @@ if TYPE_CHECKING:
     from dagfusion_query.cost.estimate import Estimate, Prices
     from dagfusion_query.documents.query_documents import QueryInfo
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The number of months, from now.")]
-Requests = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+MonthsOption = Annotated[int, typer.Option("--months", min=1, max=120, help="The number of months, from now.")]
+RequestsOption = Annotated[
     int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
 ]
-QueryLimit = Annotated[
+QueryLimitOption = Annotated[
     int, typer.Option("--limit", min=1, max=QUERIES_LIMIT, help="The maximum number of ended queries.")
 ]
-Before = Annotated[
+BeforeOption = Annotated[
     str | None,
     typer.Option(
         "--before", metavar="TIME", help="List queries that ended before a time (ISO 8601; UTC without a zone)."
@@ -39,14 +46,14 @@ Before = Annotated[
 
 def cost(
     *,
-    months: Months = 12,
-    requests: Requests = None,
-    config: ConfigFile = None,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    url: Url = None,
-    token: Token = None,
-    as_json: Json = False,
+    months: MonthsOption = 12,
+    requests: RequestsOption = None,
+    config: ConfigFileOption = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Estimate the costs of storage and requests, and what a consolidation would save.
 
@@ -117,10 +124,10 @@ def _requests(requests: int | None, url: str | None, token: str | None, now: dat
 
 def queries(
     *,
-    limit: QueryLimit = 20,
-    before: Before = None,
-    url: Url = None,
-    token: Token = None,
+    limit: QueryLimitOption = 20,
+    before: BeforeOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
     """List the queries of a service with their costs: the running ones, and the latest ended ones.

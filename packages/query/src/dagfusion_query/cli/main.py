@@ -16,27 +16,27 @@ import typer
 from dagfusion_query.cli import environment_commands, service_commands
 from dagfusion_query.cli.doctor_command import doctor
 from dagfusion_query.cli.options import (
-    AsOf,
-    Diff,
-    Engine,
-    Environment,
-    EventLog,
-    EveryAsset,
-    File,
+    AsOfOption,
+    DiffOption,
+    EngineOption,
+    EnvironmentOption,
+    EventLogOption,
+    EveryAssetOption,
+    FileOption,
     FormatOption,
-    Limit,
-    Location,
-    MaxRows,
-    OutputFile,
+    LimitOption,
+    LocationOption,
+    MaxRowsOption,
+    OutputFileOption,
     OutputFormat,
-    Params,
-    Query,
-    ResultFormat,
+    ParamsOption,
+    ResultFormatOption,
+    StatementArgument,
     TableFormat,
     TableFormatOption,
-    TableName,
-    Token,
-    Url,
+    TableNameArgument,
+    TokenOption,
+    UrlOption,
     chosen_format,
     opened,
     read_parameters,
@@ -44,7 +44,7 @@ from dagfusion_query.cli.options import (
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError
 from dagfusion_query.interpreter import end_abandoned, import_without_pandas, interruptibly, uncollected
-from dagfusion_query.settings import SERVICE_URL, is_service_url, stack_service
+from dagfusion_query.settings import REVISIONS, SERVICE_URL, is_service_url, stack_service
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,12 +68,12 @@ app = typer.Typer(
 
 def tables(
     *,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    url: Url = None,
-    token: Token = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
     form: FormatOption = OutputFormat.table,
-    every_asset: EveryAsset = False,
+    every_asset: EveryAssetOption = False,
 ) -> None:
     """List the tables of the catalog."""
     with _connect(event_log, environment, url, token) as connection:
@@ -81,12 +81,12 @@ def tables(
 
 
 def describe(
-    table: TableName,
+    table: TableNameArgument,
     *,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    url: Url = None,
-    token: Token = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
     """Show the columns of a table, the location and size of its data, and its problems."""
@@ -95,19 +95,19 @@ def describe(
 
 
 def sql(
-    query: Query = None,
+    query: StatementArgument = None,
     *,
-    param: Params = None,
-    file: File = None,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    url: Url = None,
-    token: Token = None,
-    form: ResultFormat = None,
-    output_file: OutputFile = None,
-    max_rows: MaxRows = 40,
-    as_of: AsOf = None,
-    engine: Engine = None,
+    param: ParamsOption = None,
+    file: FileOption = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    form: ResultFormatOption = None,
+    output_file: OutputFileOption = None,
+    max_rows: MaxRowsOption = 40,
+    as_of: AsOfOption = None,
+    engine: EngineOption = None,
 ) -> None:
     """Run a statement and show its result."""
     statement, values = _statement(query, file), read_parameters(param or ())
@@ -130,16 +130,16 @@ def sql(
 
 
 def explain(
-    query: Query = None,
+    query: StatementArgument = None,
     *,
-    param: Params = None,
-    file: File = None,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    url: Url = None,
-    token: Token = None,
+    param: ParamsOption = None,
+    file: FileOption = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
     form: FormatOption = OutputFormat.table,
-    as_of: AsOf = None,
+    as_of: AsOfOption = None,
 ) -> None:
     """Show the partitions, files and bytes that a query reads, why it skips the others, and DataFusion's plan."""
     statement, values = _statement(query, file), read_parameters(param or ())
@@ -148,14 +148,14 @@ def explain(
 
 
 def history(
-    table: TableName,
+    table: TableNameArgument,
     *,
-    diff: Diff = None,
-    limit: Limit = 20,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    url: Url = None,
-    token: Token = None,
+    diff: DiffOption = None,
+    limit: LimitOption = REVISIONS,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
     """List the latest runs that wrote to a table, or compare two states of the table."""
@@ -173,12 +173,12 @@ def _history(connection: "Connection", table: str, diff: tuple[str, str] | None,
 
 
 def export(
-    table: TableName,
+    table: TableNameArgument,
     *,
     form: TableFormatOption = TableFormat.delta,
-    location: Location = None,
-    event_log: EventLog = None,
-    environment: Environment = None,
+    location: LocationOption = None,
+    event_log: EventLogOption = None,
+    environment: EnvironmentOption = None,
 ) -> None:
     """Write a table's metadata beside its objects as a Delta log, for readers that do not use Iceberg.
 

@@ -17,21 +17,23 @@ import typer
 from dagfusion_contract.setting_declarations import option_help
 from dagfusion_query import formats
 from dagfusion_query.errors import ParameterError
-from dagfusion_query.settings import ClientSettings, Settings
+from dagfusion_query.settings import REVISIONS_LIMIT, ClientSettings, Settings
 
-EventLog = Annotated[
+EventLogOption = Annotated[
     str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))
 ]
-Environment = Annotated[
+EnvironmentOption = Annotated[
     str | None,
     typer.Option("--environment", "-e", help="The name of the event log's environment, such as local, uat or prod."),
 ]
-Query = Annotated[
+StatementArgument = Annotated[
     str | None,
     typer.Argument(metavar="STATEMENT", help="One SELECT statement. If it is missing or `-`, it is read from stdin."),
 ]
-File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file.")]
-Params = Annotated[
+FileOption = Annotated[
+    Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file.")
+]
+ParamsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--param",
@@ -42,7 +44,7 @@ Params = Annotated[
         "Repeatable.",
     ),
 ]
-AsOf = Annotated[
+AsOfOption = Annotated[
     str | None,
     typer.Option(
         "--as-of",
@@ -50,7 +52,7 @@ AsOf = Annotated[
         help="Read the tables as of a time (ISO 8601; UTC without a zone) or the id of an event in Dagster.",
     ),
 ]
-Engine = Annotated[
+EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
@@ -58,7 +60,7 @@ Engine = Annotated[
         help="The engine: local, spark (the Spark Connect server of the service), or auto (spark for large scans).",
     ),
 ]
-OutputFile = Annotated[
+OutputFileOption = Annotated[
     Path | None,
     typer.Option(
         "--output",
@@ -67,13 +69,19 @@ OutputFile = Annotated[
         help="Write the rows to a file. An existing file is replaced after the last row.",
     ),
 ]
-Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=option_help(ClientSettings, "url"))]
-Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=option_help(ClientSettings, "token"))]
-MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="The maximum number of rows shown; 0 shows all.")]
-EveryAsset = Annotated[bool, typer.Option("--all", help="Also list assets that are not Parquet, each with the reason.")]
-TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="The maximum number of revisions.")]
-Diff = Annotated[
+UrlOption = Annotated[str | None, typer.Option("--url", metavar="URL", help=option_help(ClientSettings, "url"))]
+TokenOption = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=option_help(ClientSettings, "token"))]
+MaxRowsOption = Annotated[int, typer.Option("--max-rows", min=0, help="The maximum number of rows shown; 0 shows all.")]
+EveryAssetOption = Annotated[
+    bool, typer.Option("--all", help="Also list assets that are not Parquet, each with the reason.")
+]
+TableNameArgument = Annotated[
+    str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", min=1, max=REVISIONS_LIMIT, help="The maximum number of revisions.")
+]
+DiffOption = Annotated[
     tuple[str, str] | None,
     typer.Option(
         "--diff",
@@ -81,7 +89,7 @@ Diff = Annotated[
         help="Compare two states of the table. Each is a time or the id of an event; AFTER can also be `now`.",
     ),
 ]
-Location = Annotated[
+LocationOption = Annotated[
     str | None,
     typer.Option(
         "--location",
@@ -118,7 +126,7 @@ class TableFormat(StrEnum):
 
 TableFormatOption = Annotated[TableFormat, typer.Option("--format", "-F", help="The format of the table's metadata.")]
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-F", help="The format of the rows.")]
-ResultFormat = Annotated[
+ResultFormatOption = Annotated[
     OutputFormat | None,
     typer.Option(
         "--format", "-F", help="The format of the rows. Default: the format of the output file's suffix, else table."

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dagfusion_contract.setting_declarations import as_variables, meaning, option_help
+from dagfusion_query.cli.options import EventLogOption
 from dagfusion_query.errors import NotParquetError, SettingsError, needs
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
     from dagfusion_query.access.authentication import Token, Tokens
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 token = typer.Typer(help="Access tokens of the query service.", no_args_is_help=True, rich_markup_mode=None)
 
-ConfigFile = Annotated[
+ConfigFileOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help=option_help(ConfigSettings, "config"))
 ]
-Grant = Annotated[
+GrantOption = Annotated[
     list[str],
     typer.Option(
         "--grant",
@@ -31,18 +31,20 @@ Grant = Annotated[
         help="What the token may read: uat, uat_silver_tax_id.*, uat_silver_tax_id.orders or *. Repeatable.",
     ),
 ]
-Expires = Annotated[
+ExpiresOption = Annotated[
     str, typer.Option("--expires", metavar="TIME", help="The lifetime of the token, such as 90d, 12h or never.")
 ]
 
-TokenName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the token.")]
+TokenNameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the token.")]
 
 _DURATION = re.compile(r"([1-9]\d{0,4})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @token.command()
-def create(name: TokenName, grant: Grant, expires: Expires = "90d", config: ConfigFile = None) -> None:
+def create(
+    name: TokenNameArgument, grant: GrantOption, expires: ExpiresOption = "90d", config: ConfigFileOption = None
+) -> None:
     """Create a token and print its secret, which is shown only once."""
     from dagfusion_query.access.grants import meaning  # noqa: PLC0415  # imports pyarrow
 
@@ -57,7 +59,7 @@ def create(name: TokenName, grant: Grant, expires: Expires = "90d", config: Conf
 
 
 @token.command("list")
-def show(config: ConfigFile = None) -> None:
+def show(config: ConfigFileOption = None) -> None:
     """List all tokens, without their secrets."""
     lines = [("NAME", "ID", "STATE", "EXPIRES", "GRANTS"), *map(_line, _tokens(config).list())]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -68,7 +70,7 @@ def show(config: ConfigFile = None) -> None:
 @token.command()
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name or the id of the token.")],
-    config: ConfigFile = None,
+    config: ConfigFileOption = None,
 ) -> None:
     """Revoke a token, by its name or id. A running service refuses it from then on."""
     revoked = _tokens(config).revoke(name)
@@ -99,35 +101,34 @@ def _line(token: "Token") -> tuple[str, ...]:
     return token.name, token.id, state, expires, " ".join(token.grants)
 
 
-EventLog = Annotated[
-    str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))
-]
-DagsterHome = Annotated[
+DagsterHomeOption = Annotated[
     str | None, typer.Option("--dagster-home", metavar="DIR", help="The DAGSTER_HOME folder that has the event log.")
 ]
-Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Serve only this environment.")]
-HttpAddress = Annotated[
+ServedEnvironmentOption = Annotated[
+    str | None, typer.Option("--environment", "-e", help="Serve only this environment.")
+]
+HttpAddressOption = Annotated[
     str | None,
     typer.Option("--http-address", metavar="HOST:PORT", help=meaning(ServiceSettings, "http_address")),
 ]
-FlightAddress = Annotated[
+FlightAddressOption = Annotated[
     str | None,
     typer.Option("--flight-address", metavar="HOST:PORT", help=meaning(ServiceSettings, "flight_address")),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help=meaning(ServiceSettings, "workers"))]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help=meaning(ServiceSettings, "workers"))]
 
 SHOWN_TABLES = 20
 
 
 def serve(
     *,
-    config: ConfigFile = None,
-    event_log: EventLog = None,
-    dagster_home: DagsterHome = None,
-    environment: Environment = None,
-    http_address: HttpAddress = None,
-    flight_address: FlightAddress = None,
-    workers: Workers = None,
+    config: ConfigFileOption = None,
+    event_log: EventLogOption = None,
+    dagster_home: DagsterHomeOption = None,
+    environment: ServedEnvironmentOption = None,
+    http_address: HttpAddressOption = None,
+    flight_address: FlightAddressOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Serve SQL over HTTP and Arrow Flight SQL, with a web console."""
     with needs("server", "`dagfusion serve`"):

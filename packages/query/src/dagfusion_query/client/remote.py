@@ -19,14 +19,13 @@ from dagfusion_query.documents.catalog_documents import GenerationsDocument, Tab
 from dagfusion_query.documents.query_documents import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError, SettingsError
 from dagfusion_query.returned_values import (
-    REVISIONS,
-    REVISIONS_LIMIT,
     QueryStats,
     TableDiff,
     TableGeneration,
     TableInfo,
 )
 from dagfusion_query.secrets_manager import resolved
+from dagfusion_query.settings import REVISIONS, REVISIONS_LIMIT
 from dagfusion_query.sql_text import parse_table
 
 # Messages have buffers anywhere, and readers of the rows need values at multiples of their size: DuckDB's scan warns.

@@ -53,7 +53,7 @@ from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 
-Path = Literal["splice", "catalog", "staged"]
+RunPath = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"  # the function
 AVOID_S = 300.0  # that the large objects of a table are not read, after one of them could not be
 
@@ -98,7 +98,7 @@ class Prepared:
         return warnings_of(scan.left_out for scan in self.scans)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> RunPath:
         """The way the statement runs."""
         if isinstance(self.work, Staged) and self.work.stages:
             return "staged"

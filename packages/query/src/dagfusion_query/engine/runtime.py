@@ -288,7 +288,7 @@ class Stores:
                 region=s.region,
                 **keys,
                 endpoint=s.endpoint_url,
-                allow_http=bool(s.endpoint_url and s.endpoint_url.startswith("http://")),
+                allow_http=s.allows_http,
             )
         except BaseException as error:  # a Rust panic, which is not an Exception
             raise StoreUnavailableError(

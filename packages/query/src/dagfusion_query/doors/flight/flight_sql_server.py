@@ -42,8 +42,8 @@ from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSe
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
 from dagfusion_query.doors.table_documents import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
-from dagfusion_query.returned_values import REVISIONS_LIMIT
 from dagfusion_query.service.service import Service
+from dagfusion_query.settings import REVISIONS_LIMIT
 from dagfusion_query.sql_text import parse_table
 
 P = ParamSpec("P")

@@ -34,8 +34,8 @@ from dagfusion_query.doors.table_documents import (
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
 from dagfusion_query.formats import Format
-from dagfusion_query.returned_values import REVISIONS, REVISIONS_LIMIT
 from dagfusion_query.service.service import Service
+from dagfusion_query.settings import REVISIONS, REVISIONS_LIMIT
 
 PAGE_ROWS = 1000
 PAGE_LIMIT_ROWS = 100_000

@@ -46,12 +46,13 @@ from dagfusion_query.errors import (
     tree,
 )
 from dagfusion_query.formats import Format
-from dagfusion_query.returned_values import REVISIONS, REVISIONS_LIMIT, TableDiff
+from dagfusion_query.returned_values import TableDiff
 from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT
+from dagfusion_query.settings import REVISIONS, REVISIONS_LIMIT
 
-Document = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
-_OPEN: Sequence[Document] = ()
+_OPEN: Sequence[JsonObject] = ()
 _MOST_QUERIES = "The maximum number of ended queries. A page ends early at 4 MiB of statements and error messages."
 Errors = Sequence[type[QueryError]]
 
@@ -66,7 +67,7 @@ _TABLE_ERRORS: Errors = (UnknownTableError, NameCollisionError)
 _PAST: Errors = (*_TABLE_ERRORS, TooBusyError, EnvironmentUnavailableError)
 
 
-def describe(version: str) -> Document:
+def describe(version: str) -> JsonObject:
     """Return the OpenAPI document."""
     return {
         "openapi": "3.1.0",
@@ -89,7 +90,7 @@ def describe(version: str) -> Document:
     }
 
 
-def _paths() -> Document:
+def _paths() -> JsonObject:
     return {
         "/v1/sql": {"post": _run()},
         "/v1/explain": {
@@ -214,7 +215,7 @@ def _paths() -> Document:
     }
 
 
-def _run() -> Document:
+def _run() -> JsonObject:
     formats = {
         Format.json.media_type: _of("Rows"),
         **{name: {} for form in Format if form is not Format.json for name in form.row.media_types},
@@ -250,7 +251,7 @@ def _run() -> Document:
     }
 
 
-def _list_tables() -> Document:
+def _list_tables() -> JsonObject:
     operation = _operation("listTables", "Environments and their tables", "Tables")
     tag = {"ETag": {"description": "Changes with the catalog.", "schema": {"type": "string"}}}
     responses = operation["responses"]
@@ -281,8 +282,8 @@ def _operation(
     errors: Errors = (),
     method: str = "GET",
     body: str | None = None,
-    other: Document | None = None,
-) -> Document:
+    other: JsonObject | None = None,
+) -> JsonObject:
     content = {"application/json": _of(answer), **(other or {})}
     return {
         "operationId": name,
@@ -292,34 +293,34 @@ def _operation(
     }
 
 
-def _open(name: str, summary: str, errors: Errors) -> Document:
+def _open(name: str, summary: str, errors: Errors) -> JsonObject:
     """Return the operation of a request without a caller."""
     ok = {"200": {"description": "Status.", "content": {"application/json": _of("Status")}}}
     return {"operationId": name, "summary": summary, "responses": {**ok, **_problems(errors)}, "security": _OPEN}
 
 
-def _body(schema: str) -> Document:
+def _body(schema: str) -> JsonObject:
     return {"required": True, "content": {"application/json": _of(schema)}}
 
 
-def _problems(errors: Errors, method: str = "GET") -> Document:
+def _problems(errors: Errors, method: str = "GET") -> JsonObject:
     statuses = sorted({int(status_of(kind, method)) for kind in errors})
     return {str(status): {"$ref": "#/components/responses/Problem"} for status in statuses}
 
 
-def _of(schema: str) -> Document:
+def _of(schema: str) -> JsonObject:
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 
 
-def _path(name: str, text: str) -> Document:
+def _path(name: str, text: str) -> JsonObject:
     return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
 
 
-def _query(name: str, schema: Document, text: str, *, required: bool = False) -> Document:
+def _query(name: str, schema: JsonObject, text: str, *, required: bool = False) -> JsonObject:
     return {"name": name, "in": "query", "required": required, "description": text, "schema": schema}
 
 
-def _whole(default: int, most: int | None = None) -> Document:
+def _whole(default: int, most: int | None = None) -> JsonObject:
     """Return the schema of a whole number in a URL."""
     limit = {} if most is None else {"maximum": most}
     return {"type": "integer", "minimum": 0, **limit, "default": default}
@@ -328,24 +329,22 @@ def _whole(default: int, most: int | None = None) -> Document:
 _TABLE = [_path("schema", "Such as uat_silver_tax_id."), _path("table", "Such as raw_organizations.")]
 
 
-Schema = Mapping[str, Any]
-
-_TEXT: Schema = {"type": "string"}
+_TEXT: JsonObject = {"type": "string"}
 
 
-def _object(properties: Mapping[str, Schema]) -> Schema:
+def _object(properties: Mapping[str, JsonObject]) -> JsonObject:
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
-def _list(items: Schema) -> Schema:
+def _list(items: JsonObject) -> JsonObject:
     return {"type": "array", "items": items}
 
 
 _COLUMN = {"name": _TEXT, "type": {**_TEXT, "description": "Arrow's name of the type."}}
 
-_ROWS: Schema = _object({"columns": _list(_object(_COLUMN)), "rows": _list({"type": "array"})})
+_ROWS: JsonObject = _object({"columns": _list(_object(_COLUMN)), "rows": _list({"type": "array"})})
 
-SCHEMAS: Schema = {
+SCHEMAS: JsonObject = {
     "Rows": _ROWS,
     **schemas(
         SqlRequest,

@@ -33,7 +33,7 @@ from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT, ServiceSett
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 LAST_CHUNK_WAIT_S = 0.01  # the first chunk waits this long, to be sent with its length if it is the last
-Chunk = memoryview | bytes
+ChunkBytes = memoryview | bytes
 
 
 class StatementRoutes:
@@ -268,7 +268,7 @@ class ResultResponse:
             _forget(next_chunk)
         await send({"type": "http.response.body", "body": self._zstd.finish() if self._zstd else b""})
 
-    async def _send_whole(self, only: Chunk | None, send: Send) -> None:
+    async def _send_whole(self, only: ChunkBytes | None, send: Send) -> None:
         """Send a result that is there already, with what it cost."""
         body = b"" if only is None else only
         if self._zstd:
@@ -277,7 +277,7 @@ class ResultResponse:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _send_chunk(self, chunk: Chunk | None, send: Send) -> None:
+    async def _send_chunk(self, chunk: ChunkBytes | None, send: Send) -> None:
         body = chunk
         if self._zstd and body is not None:
             body = await asyncio.to_thread(self._zstd.add, body)
@@ -327,7 +327,7 @@ def _wants_zstd(request: Request) -> bool:
     return takes(request.headers.get("accept-encoding", ""), "zstd") and not is_loopback(client_of(request.scope))
 
 
-def _forget(task: "asyncio.Future[Chunk | None]") -> None:
+def _forget(task: "asyncio.Future[ChunkBytes | None]") -> None:
     """Cancel the read of a chunk that is not needed, and ignore its error."""
     task.cancel()
     task.add_done_callback(lambda over: over.cancelled() or over.exception())
