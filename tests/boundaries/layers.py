@@ -19,6 +19,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "consolidation",
         "view",
         "tombstone",
+        "repair",
         "iceberg_names",
         "field_ids",
         "secret_reference",

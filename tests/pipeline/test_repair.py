@@ -16,11 +16,12 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, RowGroup, consolidated_entry, utc_text
+from dagfusion_contract.repair import FailedRepair, Repair, RepairedTable
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, PipelineError
 from dagfusion_pipeline.latest_events import latest_events
-from dagfusion_pipeline.repair import Repair, described, repair_asset, repair_tables
+from dagfusion_pipeline.repair import repair_asset, repair_tables
 from dagfusion_pipeline.replacing import found_objects
 from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.written import check_objects
@@ -125,7 +126,7 @@ def test_a_partition_whose_rows_are_in_a_large_object_gets_no_tombstone(
         uploads.put(large, pa.py_buffer(b"rows"), lambda _: None)
     found = repair_asset(instance, manager, KEY)
     assert (found.missing, [*found.not_repaired]) == ([], [STORE.uri(key(manager, "a"))])
-    assert "its rows are in a large object: materialize" in described(found, dry_run=False)
+    assert "its rows are in a large object: materialize" in found.described(dry_run=False)
     assert "a" in latest_events(instance, KEY)
     write(instance, manager, "b")  # queries no longer read this row group
     assert repair_asset(instance, manager, KEY).missing == ["a"]
@@ -180,18 +181,17 @@ def test_a_table_that_cannot_be_repaired_does_not_stop_the_others(deployed: Hive
     uris = [STORE.uri(key(deployed, letter)) for letter in LETTERS]
     both = {"uat_silver.orders": [], "local_silver.orders": uris}
     refused, done = repair_tables(both, dict.fromkeys(both), dry_run=True)
-    assert refused["table"] == "uat_silver.orders"
-    assert "no asset with the table 'uat_silver.orders' in ENVIRONMENT=local" in refused["error"]
-    assert done.pop("summary").startswith("Silver/orders: 3 objects examined\n1 tombstones of missing objects would be")
-    found = {"asset": "Silver/orders", "examined": 3, "missing": ["a"], "changed": []}
-    assert done == {"table": "local_silver.orders", **found, "not_repaired": {}, "not_examined": (), "stopped": None}
+    assert isinstance(refused, FailedRepair)
+    assert refused.table == "uat_silver.orders"
+    assert "no asset with the table 'uat_silver.orders' in ENVIRONMENT=local" in refused.error
+    assert done == RepairedTable("Silver/orders", 3, ["a"], [], {}, table="local_silver.orders")
 
 
 @pytest.mark.usefixtures("processes")
 def test_only_the_objects_that_were_found_are_repaired(deployed: Hive) -> None:
     def repaired(uri: str, endpoint: str | None = None) -> Any:
         (done,) = repair_tables({TABLE: [uri]}, {TABLE: endpoint}, dry_run=False)
-        return done.get("missing") or done.get("error")
+        return done.error if isinstance(done, FailedRepair) else done.missing
 
     STORE.delete_objects([key(deployed, "b")])
     gone = STORE.uri(key(deployed, "a"))
@@ -200,11 +200,12 @@ def test_only_the_objects_that_were_found_are_repaired(deployed: Hive) -> None:
         in repaired(gone, "https://other")
     )
     assert "s3://other/a is outside of s3://lake/" in repaired("s3://other/a")
-    assert repaired(STORE.uri(key(deployed, "c"))) is None
+    assert repaired(STORE.uri(key(deployed, "c"))) == []
     assert repaired(gone) == ["a"]
     (again,) = repair_tables({TABLE: [gone]}, {TABLE: None}, dry_run=False)
-    assert again["missing"] == []
-    assert again["not_repaired"] == {gone: "no current event in the event log of DAGSTER_HOME names it"}
+    assert isinstance(again, RepairedTable)
+    assert again.missing == []
+    assert again.not_repaired == {gone: "no current event in the event log of DAGSTER_HOME names it"}
 
 
 @pytest.mark.usefixtures("processes")
@@ -215,7 +216,7 @@ def test_any_error_of_a_table_is_reported(deployed: Hive, monkeypatch: pytest.Mo
     monkeypatch.setattr(repair, "refuse_busy", lost)
     uris = [STORE.uri(key(deployed, "a"))]
     (done,) = repair_tables({TABLE: uris}, {TABLE: None}, dry_run=False)
-    assert done == {"table": TABLE, "error": "RuntimeError: the connection was lost"}
+    assert done == FailedRepair(TABLE, "RuntimeError: the connection was lost")
 
 
 @pytest.mark.usefixtures("processes")
@@ -298,7 +299,7 @@ def test_a_run_that_begins_ends_the_repair_and_what_was_logged_is_told(
     assert latest_events(instance, KEY).keys() == {"b", "c"}
     assert found.stopped is not None
     assert "run 11111111 of job 'nightly' may write asset" in found.stopped
-    assert described(found, dry_run=False).endswith(f"stopped early: {found.stopped}")
+    assert found.described(dry_run=False).endswith(f"stopped early: {found.stopped}")
 
 
 def test_an_object_below_an_earlier_prefix_is_not_taken_for_missing(

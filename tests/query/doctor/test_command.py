@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dagfusion_query.cli.doctor_command import REPAIR
+from dagfusion_contract.repair import REPAIR, FailedRepair, RepairedTable
 from dagfusion_query.cli.main import app
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.cost import gathered
@@ -105,14 +105,16 @@ class Repairs:
 
     def repair(
         self, objects: Mapping[str, Sequence[str]], endpoints: Mapping[str, str | None], *, dry_run: bool
-    ) -> list[dict[str, Any]]:
+    ) -> list[RepairedTable | FailedRepair]:
         self.asked.append((objects, dry_run))
         assert endpoints == dict.fromkeys(objects, "https://store")
         if self.failure is not None:
             raise self.failure
-        broken = {"table": "local_a.broken", "error": "its bucket is another one"}
-        fine = {"missing": ["CA"], "changed": [], "summary": "A/fine: 3 objects examined"}
-        return [broken if "broken" in table else {"table": table, **fine} for table in objects]
+        broken = FailedRepair("local_a.broken", "its bucket is another one")
+        return [
+            broken if "broken" in table else RepairedTable("A/fine", 3, ["CA"], [], {}, table=table)
+            for table in objects
+        ]
 
 
 SEEN: dict[str, Sequence[str]] = {"local_a.broken": ["s3://lake/3"], "local_a.fine": ["s3://lake/1", "s3://lake/2"]}
@@ -151,8 +153,9 @@ def test_a_repair_is_of_the_missing_and_changed_objects_that_were_found(repairs:
     assert done.exit_code == 1
     assert repairs.asked == [(SEEN, True)]
     assert "not repaired: local_a.broken\n  its bucket is another one\n" in done.stderr
-    *_, summary, orphans, why, hint = done.stdout.splitlines()
+    *_, summary, tombstones, partition, orphans, why, hint = done.stdout.splitlines()
     assert summary == "A/fine: 3 objects examined"
+    assert (tombstones, partition) == ("1 tombstones of missing objects would be logged", "  CA")
     assert orphans == "not repaired: local_a.other"
     assert why.startswith("  nothing is logged for orphaned objects: the vacuum deletes those of earlier runs")
     assert hint == "This is a dry run. Add --yes to log them."
@@ -181,7 +184,16 @@ def test_a_repair_as_json(repairs: Repairs) -> None:
     assert document["dry_run"] is True
     assert document["tables"] == [
         {"table": "local_a.broken", "error": "its bucket is another one"},
-        {"table": "local_a.fine", "missing": ["CA"], "changed": []},
+        {
+            "table": "local_a.fine",
+            "asset": "A/fine",
+            "examined": 3,
+            "missing": ["CA"],
+            "changed": [],
+            "not_repaired": {},
+            "not_examined": [],
+            "stopped": None,
+        },
     ]
     (left,) = document["left"]
     assert (left["table"], left["fault"]) == ("local_a.other", "objects_orphaned")

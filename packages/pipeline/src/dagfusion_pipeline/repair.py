@@ -1,14 +1,14 @@
 """Repairs the event log where it and the objects differ: tombstones for missing objects, events for changed ones."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagfusion_contract.repair import FailedRepair, Repair, RepairedTable
 from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.consolidation_plan import held_events
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, PipelineError
@@ -32,29 +32,6 @@ from dagfusion_pipeline.writer import Target, found_file
 _GONE = "its object is not in the bucket"
 _HELD = "it is not in the bucket, but its rows are in a large object: materialize the partition again, or wipe it"
 _NO_EVENT = "no current event in the event log of DAGSTER_HOME names it"
-
-
-@dataclass(frozen=True)
-class Repair:
-    """The events that a repair of an asset logged, or would log.
-
-    Attributes:
-        asset: The asset's key.
-        examined: Current objects that were compared.
-        missing: Partitions whose object is gone: they get a tombstone.
-        changed: Partitions whose object is another one than their event says: they get an event that says what it is.
-        not_repaired: URIs of objects that differ and for which no event is logged, and why.
-        not_examined: Partitions whose latest event names objects without a record of one. They stay as they are.
-        stopped: The error that ended the repair early, after events were logged.
-    """
-
-    asset: str
-    examined: int
-    missing: Sequence[str | None]
-    changed: Sequence[str | None]
-    not_repaired: Mapping[str, str]
-    not_examined: Sequence[str | None] = ()
-    stopped: str | None = None
 
 
 def repair_asset(
@@ -164,23 +141,6 @@ class _Work:
             done.append(file.partition)
 
 
-def described(found: Repair, *, dry_run: bool) -> str:
-    """Return a summary of the repair as lines of text."""
-    verb = "would be logged" if dry_run else "are logged"
-    lines = [f"{found.asset}: {found.examined} objects examined"]
-    for partitions, what in ((found.missing, "tombstones of missing objects"), (found.changed, "corrected events")):
-        if partitions:
-            lines.append(f"{len(partitions)} {what} {verb}")
-            lines += [f"  {partition or 'unpartitioned'}" for partition in partitions]
-    if found.not_examined:
-        lines.append(f"{len(found.not_examined)} partitions have no record of their objects: they were not examined")
-        lines += [f"  {partition or 'unpartitioned'}" for partition in found.not_examined]
-    lines += [f"not repaired: {uri}: {why}" for uri, why in found.not_repaired.items()]
-    if found.stopped is not None:
-        lines.append(f"stopped early: {found.stopped}")
-    return "\n".join(lines)
-
-
 def _current(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, manager: Manager
 ) -> tuple[list[LoggedFile], list[str | None]]:
@@ -270,40 +230,35 @@ def repair_table(table: str, *, dry_run: bool) -> str:
     with table_to_maintain(table) as (instance, manager, key):
         found = repair_asset(instance, manager, key, dry_run=dry_run)
     if found.stopped is not None or (found.not_repaired and not dry_run):
-        raise PipelineError(described(found, dry_run=dry_run))
+        raise PipelineError(found.described(dry_run=dry_run))
     hint = "\nThis is a dry run. Add --yes to log them." if dry_run and (found.missing or found.changed) else ""
-    return f"{described(found, dry_run=dry_run)}{hint}"
+    return f"{found.described(dry_run=dry_run)}{hint}"
 
 
 def repair_tables(
     objects: Mapping[str, Collection[str]], endpoints: Mapping[str, str | None], *, dry_run: bool
-) -> list[dict[str, Any]]:
+) -> Sequence[RepairedTable | FailedRepair]:
     """Repair the events of objects of tables. A table that cannot be repaired does not stop the others.
 
-    `dagfusion doctor` finds this function by the entry point `dagfusion.repair`, and its result is part of its JSON.
+    `dagfusion doctor` finds this function by its entry point.
 
     Args:
-        objects: The URIs of the missing and changed objects, by the names of their tables, with their schemas. Only
-            these are repaired.
-        endpoints: The endpoint of the store in which they were looked for, by table; None for that of AWS.
+        objects: As of `RepairTables`.
+        endpoints: The same.
         dry_run: Whether nothing is logged.
-
-    Returns:
-        For each table `table`, and either `error`, or the fields of `Repair` and `summary`, the lines of text of
-        `dagfusion repair`.
     """
-    done = list[dict[str, Any]]()
+    done = list[RepairedTable | FailedRepair]()
     for table, uris in objects.items():
         try:
             with table_to_maintain(table) as (instance, manager, key):
                 _check_store(manager, uris, endpoints[table])
                 found = repair_asset(instance, manager, key, only=frozenset(uris), dry_run=dry_run)
         except PipelineError as error:
-            done.append({"table": table, "error": str(error)})
+            done.append(FailedRepair(table, str(error)))
         except Exception as error:  # noqa: BLE001  # a database or a store may raise anything, and it is reported
-            done.append({"table": table, "error": f"{type(error).__name__}: {error}"})
+            done.append(FailedRepair(table, f"{type(error).__name__}: {error}"))
         else:
-            done.append({"table": table, **asdict(found), "summary": described(found, dry_run=dry_run)})
+            done.append(RepairedTable(**vars(found), table=table))
     return done
 
 

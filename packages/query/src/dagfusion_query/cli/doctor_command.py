@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagfusion_contract.repair import REPAIR, FailedRepair, RepairTables
+from dagfusion_query.cli.doctor_document import DiagnosisDocument, DoctorDocument, RepairDocument, UnrepairedFault
 from dagfusion_query.cli.environment_commands import JsonOption, estimate_document
 from dagfusion_query.cli.options import EnvironmentOption, EventLogOption
 from dagfusion_query.cli.service_commands import ConfigFileOption
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dagfusion_query.doctor.examination import Diagnosis
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
-REPAIR = "dagfusion.repair"  # the entry-point group of the package that writes to the event log
 _ORPHANED = "objects_orphaned"
 _ORPHANS = "nothing is logged for orphaned objects: the vacuum deletes those of earlier runs; delete others by hand"
 
@@ -47,15 +47,6 @@ RepairOption = Annotated[
 YesOption = Annotated[
     bool, typer.Option("--yes", help="With --repair: log the events. Without --yes, it is a dry run.")
 ]
-
-
-class RepairTables(Protocol):
-    """`repair_tables` of the pipeline."""
-
-    def __call__(
-        self, objects: Mapping[str, Sequence[str]], endpoints: Mapping[str, str | None], *, dry_run: bool
-    ) -> list[dict[str, Any]]:
-        """Repair the events of these objects of tables, and return what was logged for each table."""
 
 
 def doctor(
@@ -89,7 +80,7 @@ def doctor(
         _show(found, faults)  # before the repair, which may fail
     repairs = None if repair_tables is None else _repaired(found, repair_tables, dry_run=not yes)
     if as_json:
-        _show_json(found, faults, costs, prices, repairs)
+        typer.echo(_document(found, faults, costs, prices, repairs).encode())
     else:
         _show_repairs_and_costs(repairs, costs, prices)
     if faults or any(one.faults for one in found):
@@ -140,16 +131,13 @@ def _installed_repair(event_log: str | None) -> RepairTables:
     return found
 
 
-def _repaired(found: "Sequence[Diagnosis]", repair_tables: RepairTables, *, dry_run: bool) -> dict[str, Any]:
+def _repaired(found: "Sequence[Diagnosis]", repair_tables: RepairTables, *, dry_run: bool) -> RepairDocument:
     """Repair the missing and changed objects that were found; return what is, or would be, logged, and what is left."""
     objects = {table: uris for one in found for table, uris in one.differing.items()}
     endpoints = {table: one.endpoint_url for one in found for table in one.differing}
     orphaned = sorted({fault.where for one in found for fault in one.faults if fault.name == _ORPHANED})
-    return {
-        "dry_run": dry_run,
-        "tables": repair_tables(dict(sorted(objects.items())), endpoints, dry_run=dry_run),
-        "left": [{"table": table, "fault": _ORPHANED, "why": _ORPHANS} for table in orphaned],
-    }
+    tables = repair_tables(dict(sorted(objects.items())), endpoints, dry_run=dry_run)
+    return RepairDocument(dry_run, tables, [UnrepairedFault(table, _ORPHANED, _ORPHANS) for table in orphaned])
 
 
 def _is_healthy(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> bool:
@@ -167,7 +155,7 @@ def _show(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> None:
 
 
 def _show_repairs_and_costs(
-    repairs: Mapping[str, Any] | None, costs: "Mapping[str, Estimate | None]", prices: "Prices"
+    repairs: RepairDocument | None, costs: "Mapping[str, Estimate | None]", prices: "Prices"
 ) -> None:
     if repairs is not None:
         _show_repairs(repairs)
@@ -176,18 +164,17 @@ def _show_repairs_and_costs(
             typer.echo(_cost_line(name, estimate, prices))
 
 
-def _show_repairs(repairs: Mapping[str, Any]) -> None:
-    for done in repairs["tables"]:
-        if "error" in done:
-            typer.echo(f"not repaired: {done['table']}\n  {done['error']}", err=True)
+def _show_repairs(repairs: RepairDocument) -> None:
+    for done in repairs.tables:
+        if isinstance(done, FailedRepair):
+            typer.echo(f"not repaired: {done.table}\n  {done.error}", err=True)
         else:
-            typer.echo(done["summary"])
-    for left in repairs["left"]:
-        typer.echo(f"not repaired: {left['table']}\n  {left['why']}")
-    would_log = any(done.get("missing") or done.get("changed") for done in repairs["tables"])
-    if repairs["dry_run"] and would_log:
+            typer.echo(done.described(dry_run=repairs.dry_run))
+    for left in repairs.left:
+        typer.echo(f"not repaired: {left.table}\n  {left.why}")
+    if repairs.dry_run and any(done.missing or done.changed for done in repairs.repaired):
         typer.echo("This is a dry run. Add --yes to log them.")
-    elif not repairs["tables"]:
+    elif not repairs.tables:
         typer.echo("repair: no event to log")
 
 
@@ -202,31 +189,15 @@ def _cost_line(name: str, estimate: "Estimate", prices: "Prices") -> str:
     )
 
 
-def _show_json(
+def _document(
     found: "Sequence[Diagnosis]",
     faults: "Sequence[Fault]",
     costs: "Mapping[str, Estimate | None]",
     prices: "Prices",
-    repairs: Mapping[str, Any] | None,
-) -> None:
-    import orjson  # noqa: PLC0415
-
-    document: dict[str, Any] = {
-        "healthy": _is_healthy(found, faults),
-        "faults": [asdict(fault) for fault in faults],
-        "environments": [_document(one, costs[one.environment]) for one in found],
-        "prices": asdict(prices),
-    }
-    if repairs is not None:
-        tables = [{name: value for name, value in one.items() if name != "summary"} for one in repairs["tables"]]
-        document["repair"] = {**repairs, "tables": tables}
-    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-
-
-def _document(one: "Diagnosis", estimate: "Estimate | None") -> dict[str, Any]:
-    return {
-        "environment": one.environment,
-        "faults": [asdict(fault) for fault in one.faults],
-        "unknown": [asdict(unknown) for unknown in one.unknown],
-        "cost": None if estimate is None else estimate_document(estimate),
-    }
+    repairs: RepairDocument | None,
+) -> DoctorDocument:
+    documents = {name: None if one is None else estimate_document(one) for name, one in costs.items()}
+    environments = [
+        DiagnosisDocument(one.environment, one.faults, one.unknown, documents[one.environment]) for one in found
+    ]
+    return DoctorDocument(_is_healthy(found, faults), faults, environments, prices, repairs)
