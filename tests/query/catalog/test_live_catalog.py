@@ -1,6 +1,7 @@
 """The same behaviour over both event logs (`deployment` is PostgreSQL, then SQLite)."""
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import dagster as dg
 import pytest
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog import log_follower
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from tests.query.catalog.following import ORGS, Clock, Opened, Record, partitions, wait_for
@@ -127,7 +129,10 @@ def test_a_deleted_latest_event_uncovers_the_one_before(
     wait_for(lambda: catalog.current().tables[made].files["run_id"].to_pylist() == [first])
 
 
-def test_a_full_read_comes_on_schedule(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+def test_a_full_read_comes_on_schedule(
+    deployment: Any, catalog_of: Opened, file_record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, log_follower.__name__)
     deployment.report(file_record("CA"))
     clock = Clock()
     catalog = catalog_of(deployment.open(), poll_interval_s=600, full_read_interval_s=3600, clock=clock)
@@ -136,7 +141,7 @@ def test_a_full_read_comes_on_schedule(deployment: Any, catalog_of: Opened, file
         clock.now += passed_s
         assert catalog.refresh() is before, "a full read that finds nothing new changes nothing"
         assert catalog.lag().full_reads == full_reads
-    assert catalog.lag().last_full_read_reason == "the last full read was 3600 s ago"
+    assert caplog.messages[-1] == "read the event log in full: the last full read was 3600 s ago"
 
 
 def test_assets_of_others_are_no_tables(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
@@ -174,14 +179,18 @@ def test_a_stored_snapshot_is_served_without_a_full_read(
 
 
 def test_a_stored_snapshot_of_another_log_is_not_used(
-    on_postgres: Any, on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+    on_postgres: Any,
+    on_sqlite: Any,
+    catalog_of: Opened,
+    file_record: Record,
+    tmp_path: Path,
 ) -> None:
     on_postgres.report(file_record("CA"))
     catalog_of(on_postgres.open(), tmp_path / "state").close()
     on_sqlite.report(file_record("NY"))
     catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
     assert partitions(catalog.current()) == {"2024-01-15|NY"}
-    assert catalog.lag().last_full_read_reason == "the snapshot is of another event log"
+    assert catalog.full_reads == 1
 
 
 def all_are_settled(catalog: LiveCatalog) -> bool:

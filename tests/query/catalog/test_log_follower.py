@@ -1,5 +1,6 @@
 """When a follower verifies and reads in full, and what it does with a stored snapshot; over an event log in memory."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_query.catalog import log_follower
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.log_follower import FullReadSchedule, LogFollower
 from dagfusion_query.catalog.model import Snapshot
@@ -66,6 +68,17 @@ class MemoryLog(PartialLog):
     def take_calls(self) -> list[str]:
         calls, self.calls = self.calls, []
         return calls
+
+
+@pytest.fixture(autouse=True)
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, log_follower.__name__)
+
+
+def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return why the full reads were made, as the log has it."""
+    whole = "read the event log in full: "
+    return [text.removeprefix(whole) for text in caplog.messages if text.startswith(whole)]
 
 
 def following(log: MemoryLog, clock: Clock, discovery: Any = None) -> LogFollower:
@@ -127,7 +140,7 @@ def test_a_snapshot_of_an_older_version_is_read_anew_once(log: MemoryLog) -> Non
     assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
-def test_a_full_read_that_fails_stays_due_for_the_same_reason(log: MemoryLog) -> None:
+def test_a_full_read_that_fails_stays_due_for_the_same_reason(log: MemoryLog, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     follower = following(log, clock)
     follower.read()
@@ -136,15 +149,15 @@ def test_a_full_read_that_fails_stays_due_for_the_same_reason(log: MemoryLog) ->
     log.failing = "read_all"
     with pytest.raises(EventLogUnavailableError):
         follower.read()
-    assert follower.full_reads == (1, "there is no snapshot yet")
+    assert (follower.full_reads, reasons(caplog)[-1]) == (1, "there is no snapshot yet")
     log.failing = ""
     log.take_calls()
     follower.read()
     assert log.take_calls() == ["read_all"]
-    assert follower.full_reads == (2, "2 events were read, now there is 1")
+    assert (follower.full_reads, reasons(caplog)[-1]) == (2, "2 events were read, now there is 1")
 
 
-def test_a_stored_snapshot_is_verified_once(log: MemoryLog) -> None:
+def test_a_stored_snapshot_is_verified_once(log: MemoryLog, caplog: pytest.LogCaptureFixture) -> None:
     follower = following(log, Clock())
     follower.resume(stored(log.events, "this"))
     before = follower.snapshot
@@ -157,7 +170,7 @@ def test_a_stored_snapshot_is_verified_once(log: MemoryLog) -> None:
         assert not follower.read().changed
         assert log.take_calls() == expected
     assert follower.snapshot is before
-    assert follower.full_reads == (0, None)
+    assert (follower.full_reads, reasons(caplog)) == (0, [])
 
 
 class FailingOnce:
@@ -196,7 +209,9 @@ class FailingOnce:
 
 
 @pytest.mark.parametrize("failing", ["start_full_read", "resolve", "end_full_read"])
-def test_a_full_read_whose_records_cannot_be_kept_stays_due(log: MemoryLog, file_record: Record, failing: str) -> None:
+def test_a_full_read_whose_records_cannot_be_kept_stays_due(
+    log: MemoryLog, file_record: Record, failing: str, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = Clock()
     discovery = FailingOnce("")
     follower = following(log, clock, discovery)
@@ -207,10 +222,10 @@ def test_a_full_read_whose_records_cannot_be_kept_stays_due(log: MemoryLog, file
     discovery.failing = failing
     with pytest.raises(SnapshotError):
         follower.read()
-    assert follower.full_reads == (1, "there is no snapshot yet")
+    assert (follower.full_reads, reasons(caplog)[-1]) == (1, "there is no snapshot yet")
     log.mismatch = None
     follower.read()
-    assert follower.full_reads == (2, "2 events were read, now there is 1")
+    assert (follower.full_reads, reasons(caplog)[-1]) == (2, "2 events were read, now there is 1")
     assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
@@ -227,7 +242,9 @@ def test_events_whose_records_cannot_be_read_are_read_again(log: MemoryLog, file
     assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
-def test_a_snapshot_of_another_event_log_is_never_continued(log: MemoryLog, file_record: Record) -> None:
+def test_a_snapshot_of_another_event_log_is_never_continued(
+    log: MemoryLog, file_record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
     discovery = FailingOnce("recognise")
     follower = following(log, Clock(), discovery)
     other = stored([written(file_record("TX"), 1), *log.events[1:]], "other")
@@ -237,6 +254,6 @@ def test_a_snapshot_of_another_event_log_is_never_continued(log: MemoryLog, file
     latest, changed = follower.read()
     assert changed
     assert discovery.resumed == [False, False]
-    assert follower.full_reads == (1, "the snapshot is of another event log")
+    assert (follower.full_reads, reasons(caplog)[-1]) == (1, "the snapshot is of another event log")
     assert latest.snapshot.generation > other.snapshot.generation
     assert seen(latest.snapshot) == seen(fold(EMPTY, log.events))

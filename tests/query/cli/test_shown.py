@@ -28,7 +28,7 @@ def test_a_problem_is_not_repeated_as_a_warning(capsys: pytest.CaptureFixture[st
 def test_serve_says_that_tables_are_still_to_come(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, undiscovered: int, more: str
 ) -> None:
-    lag = Lag(0.0, 0.0, None, 1, None, undiscovered)
+    lag = Lag(0.0, None, 1, undiscovered)
     state = EnvironmentState("local", Snapshot(1, "local"), tmp_path, None, lag, None)
     _announce(Ready(("http://127.0.0.1:1", "grpc://127.0.0.1:2"), [state]))
     line = capsys.readouterr().out.splitlines()[2]

@@ -156,7 +156,7 @@ def test_refresh_waits_for_the_event_logs(
     connection: HttpConnection, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def state(age_s: float) -> EnvironmentState:
-        return environment("uat", Snapshot(1, "uat"), None, Lag(age_s, 0.0, None, 1, None))
+        return environment("uat", Snapshot(1, "uat"), None, Lag(age_s, None, 1))
 
     service.catalog = {"uat": state(60.0)}
     done = threading.Event()

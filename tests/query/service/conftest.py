@@ -32,7 +32,7 @@ from tests.query.engine.conftest import Lake
 
 T = TypeVar("T")
 CURSOR = Cursor(Watermark(0, 0, 0), {})
-LAG = Lag(age_s=0.25, last_poll_s=0.001, last_error=None, full_reads=1, last_full_read_reason=None, undiscovered=3)
+LAG = Lag(age_s=0.25, last_error=None, full_reads=1, undiscovered=3)
 ANN = Caller("ann", ALL, "http")
 
 

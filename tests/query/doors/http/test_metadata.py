@@ -67,7 +67,7 @@ def catalog(service: FakeService) -> None:
     tables = {t.name: t for t in (table("orders"), broken, table("secret"))}
     twice = {TableName(UAT, "twice"): NameCollisionError("two assets are called twice")}
     snapshot = Snapshot(7, "uat", MappingProxyType(tables), MappingProxyType(twice))
-    lag = Lag(0.25, 0.01, None, 1, None)
+    lag = Lag(0.25, None, 1)
     service.catalog = {
         "uat": environment("uat", snapshot, None, lag, "https://dagster.example/uat/"),
         "prod": environment(
@@ -138,7 +138,7 @@ def test_an_unchanged_catalog_is_not_sent_again(client: httpx.Client, service: F
     changes = [
         replace(uat, snapshot=replace(uat.snapshot, generation=8)),
         replace(uat, problem=EnvironmentUnavailableError("environment uat cannot be read now")),
-        replace(uat, lag=Lag(61.0, 0.01, None, 1, None)),
+        replace(uat, lag=Lag(61.0, None, 1)),
     ]
     for change in changes:
         service.catalog["uat"] = change

@@ -27,18 +27,14 @@ class Lag:
 
     Attributes:
         age_s: Seconds since the catalog was known to hold all that the event log did.
-        last_poll_s: Seconds that the last successful poll took.
         last_error: Why the event log cannot be read now, or what was read cannot be written to disk; or None.
         full_reads: Full reads since the start.
-        last_full_read_reason: Why the latest of them was made, or None.
         undiscovered: Materializations of other IO managers whose objects have still to be looked at.
     """
 
     age_s: float
-    last_poll_s: float
     last_error: Exception | None
     full_reads: int
-    last_full_read_reason: str | None
     undiscovered: int = 0
 
 
@@ -96,7 +92,7 @@ class LiveCatalog:
         self._discovery, self._discovery_wait_s = discovery, discovery_wait_s
         self._reading = threading.Lock()  # held while the follower and the writer are used
         self._stop = threading.Event()
-        self._lag = Lag(0.0, 0.0, None, 0, None)
+        self._lag = Lag(0.0, None, 0)
         self._read_at = now_s = clock()
         schedule = FullReadSchedule(verify_interval_s, full_read_interval_s, verified_at=now_s, full_read_at=now_s)
         try:
@@ -135,7 +131,7 @@ class LiveCatalog:
     @property
     def full_reads(self) -> int:
         """The number of full reads since the start."""
-        return self._follower.full_reads.number
+        return self._follower.full_reads
 
     @property
     def refusal(self) -> str | None:
@@ -185,12 +181,10 @@ class LiveCatalog:
 
     def lag(self) -> Lag:
         """Return how far the catalog may be behind the event log."""
-        full_reads, last_full_read_reason = self._follower.full_reads
         return replace(
             self._lag,
             age_s=self._clock() - self._read_at,
-            full_reads=full_reads,
-            last_full_read_reason=last_full_read_reason,
+            full_reads=self.full_reads,
             undiscovered=self.undiscovered,
         )
 
@@ -278,7 +272,6 @@ class LiveCatalog:
             before = left
 
     def _poll(self) -> None:
-        started_s = self._clock()
         try:
             latest, changed = self._follower.read()
             self._follower.snapshot = self._writer.save(latest, changed=changed)
@@ -288,4 +281,4 @@ class LiveCatalog:
         now_s = self._clock()
         if self._writer.error is None or not self._shared:
             self._read_at = now_s
-        self._lag = replace(self._lag, last_error=self._writer.error, last_poll_s=now_s - started_s)
+        self._lag = replace(self._lag, last_error=self._writer.error)

@@ -58,13 +58,6 @@ class FullReadSchedule:
         return f"the last full read was {age_s:.0f} s ago" if age_s >= self.full_read_interval_s else None
 
 
-class FullReads(NamedTuple):
-    """The number of full reads since the start, and the reason for the latest."""
-
-    number: int = 0
-    last_reason: str | None = None
-
-
 class Reading(NamedTuple):
     """The catalog after one look at the event log.
 
@@ -112,7 +105,7 @@ class LogFollower:
 
     Attributes:
         snapshot: The latest. After it has been saved, the same one with its rows mapped from disk is put in its place.
-        full_reads: The full reads since the start.
+        full_reads: The number of full reads since the start. The service's log has the reason of each.
         refusal: Why a snapshot was not combined with this event log, unless a checkpoint has been since; or None.
         is_set_back: True if what was combined last had later events, which a restore of the event log from a backup
             lost.
@@ -133,7 +126,7 @@ class LogFollower:
         self._event_log, self._discovery, self._seal, self._clock = event_log, discovery, seal, clock
         self._schedule = schedule
         self.snapshot = Snapshot(0, environment)
-        self.full_reads = FullReads()
+        self.full_reads = 0
         self._cursor: Cursor | None = None
         self._stored_identity: str | None = None  # of the event log that the stored snapshot is of
         self._identity: str | None = None  # of this event log, once the stored snapshot was compared with it
@@ -259,7 +252,7 @@ class LogFollower:
         if discovery is not None:
             discovery.end_full_read()  # if it fails, the full read is still due
         _log.info("read the event log in full: %s", self._stale)
-        self.full_reads = FullReads(self.full_reads.number + 1, self._stale)
+        self.full_reads += 1
         now_s = self._clock()
         self._schedule = replace(self._schedule, verified_at=now_s, full_read_at=now_s)
         snapshot, before = self._after_full_read(Stored(snapshot, cursor, identity))
