@@ -103,15 +103,22 @@ def measure(scale: float, folder: Path, rounds: int) -> Times:
 
 
 def report(times: Times) -> str:
-    """Write the times, and the geometric means of their ratios."""
+    """Write the times, their sums over the statements that all clusters ran, and geometric means of their ratios."""
+    local_s = {
+        number: statistics.median(pairs[number].local_s for pairs in times.values() if number in pairs)
+        for number in sorted({number for pairs in times.values() for number in pairs})
+    }
     body: list[Sequence[object]] = [
         [
             f"Q{number}",
-            seconds(statistics.median(pairs[number].local_s for pairs in times.values() if number in pairs)),
+            seconds(local),
             *(seconds(pairs[number].spark_s) if number in pairs else "failed" for pairs in times.values()),
         ]
-        for number in sorted({number for pairs in times.values() for number in pairs})
+        for number, local in local_s.items()
     ]
+    common = set(local_s).intersection(*times.values())
+    sums = [sum(pairs[number].spark_s for number in common) for pairs in times.values()]
+    body.append([f"sum of {len(common)}", *map(seconds, (sum(local_s[number] for number in common), *sums))])
     ratios = [
         statistics.geometric_mean(one.spark_s / one.local_s for one in pairs.values()) for pairs in times.values()
     ]

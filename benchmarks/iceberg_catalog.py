@@ -10,8 +10,9 @@ from pathlib import Path
 
 import obstore
 
-from benchmarks import service
+from benchmarks import dataset_with_ids, service
 from benchmarks.dataset import TABLE, Dataset, Place
+from benchmarks.engines.iceberg import Objects
 
 METADATA = "_iceberg_bench"
 
@@ -34,20 +35,32 @@ class Catalog:
 
 
 @contextlib.contextmanager
-def serving(data: Dataset, folder: Path) -> Iterator[Catalog]:
-    """Run the service with a catalog in the data set's bucket; its metadata is deleted at the end."""
-    settings = {
-        **service.NO_RESULTS,
-        "DAGFUSION_ICEBERG_METADATA": f"s3://{data.place.bucket}/{METADATA}",
-        "DAGFUSION_ICEBERG_CREDENTIALS": "keys",
-    }
-    _delete_metadata(data.place)  # of a run that was killed
-    try:
-        with service.serving(data.place.variables, folder, settings) as server:
-            url = f"{server.http}/iceberg"
-            yield Catalog(url, _load(url)[0])
-    finally:
-        _delete_metadata(data.place)
+def serving(data: Dataset, folder: Path, objects: Objects = Objects.PARTITIONS) -> Iterator[Catalog]:
+    """Run the service with a catalog in the data set's bucket; its metadata is deleted at the end.
+
+    Args:
+        data: The data set.
+        folder: Gets the files of the service.
+        objects: Those that the catalog names.
+    """
+    with contextlib.ExitStack() as stack:
+        place, settings = data.place, dict[str, str]()
+        if objects is Objects.WITH_IDS:
+            place = dataset_with_ids.written(data, print)
+        elif objects is Objects.CONSOLIDATED:
+            stack.enter_context(data.consolidated())
+            settings = {"DAGFUSION_ICEBERG_CONSOLIDATED": TABLE}
+        settings = {
+            **service.NO_RESULTS,
+            "DAGFUSION_ICEBERG_METADATA": f"s3://{place.bucket}/{METADATA}",
+            "DAGFUSION_ICEBERG_CREDENTIALS": "keys",
+            **settings,
+        }
+        _delete_metadata(place)  # of a run that was killed
+        stack.callback(_delete_metadata, place)
+        server = stack.enter_context(service.serving(place.variables, folder, settings))
+        url = f"{server.http}/iceberg"
+        yield Catalog(url, _load(url)[0])
 
 
 def _load(url: str) -> tuple[float, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines.dagfusion import CONSOLIDATED_ENGINE, ENGINE, NO_COPIES, NOTHING_KEPT
+from benchmarks.engines.iceberg import LISTERS
 from benchmarks.engines.registry import ENGINES
 from benchmarks.iceberg_section import through_iceberg
 from benchmarks.service_section import of_service
@@ -64,7 +65,11 @@ def markdown(run: Run) -> str:
         ("The query service", of_service(run.findings)),
         (
             "Through the Iceberg catalog",
-            through_iceberg(run.times.get("iceberg", {}), run.times.get("warm", {}), run.findings),
+            through_iceberg(
+                run.times.get("iceberg", {}),
+                {**run.times.get("warm", {}), **run.times.get("listing", {})},
+                run.findings,
+            ),
         ),
         ("How each engine is set up", _setups(run)),
     ]
@@ -325,7 +330,7 @@ def _million(run: Run) -> str:
 
 def _setups(run: Run) -> str:
     timed = {engine for times in run.times.values() for engine in times}
-    engines = [engine for engine in (*ENGINES, CONSOLIDATED_ENGINE, NOTHING_KEPT) if engine.name in timed]
+    engines = [engine for engine in (*ENGINES, CONSOLIDATED_ENGINE, NOTHING_KEPT, *LISTERS) if engine.name in timed]
     return "\n".join(f"- **{engine.name}**: {engine.setup}" for engine in engines)
 
 

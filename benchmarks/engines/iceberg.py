@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 
 import polars as pl
@@ -11,7 +12,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import Table
 
 from benchmarks.dataset import TABLE, Place
-from benchmarks.engines import duckdb_files, frames
+from benchmarks.engines import daft, duckdb_files, frames, sail
 from benchmarks.engines.protocol import Engine, Session
 from benchmarks.workload import DATE_QUERY, FULL_SCAN, POINT, STATE_QUERY, Query
 
@@ -25,6 +26,14 @@ _SELECTED: Mapping[str, tuple[str, ...]] = {
 }
 
 
+class Objects(Enum):
+    """The objects that a catalog names."""
+
+    PARTITIONS = "those of the partitions"
+    WITH_IDS = "those of the partitions, written with field ids and partition columns"
+    CONSOLIDATED = "large ones of several partitions"
+
+
 @dataclass(frozen=True)
 class Client:
     """A client of the catalog.
@@ -35,6 +44,7 @@ class Client:
         lister: The same client, or the library that it reads with, listing the folder. It sees new partitions, too.
         open: Starts a session, given the place and the URL of the catalog.
         queries: Those that it is timed with.
+        objects: Those that its catalog names.
     """
 
     name: str
@@ -42,6 +52,7 @@ class Client:
     lister: Engine
     open: Callable[[Place, str], Session]
     queries: Sequence[Query] = QUERIES
+    objects: Objects = Objects.PARTITIONS
 
 
 class DuckDB:
@@ -113,4 +124,36 @@ CLIENTS = (
         [query for query in QUERIES if query is not FULL_SCAN],  # it takes minutes, and differs in the plan alone
     ),
     Client("Polars scan_iceberg", "load_table and scan_iceberg for each query", frames.POLARS, Polars),
+    Client(
+        "Daft read_iceberg",
+        "load_table and read_iceberg for each query; the objects were written with field_ids and"
+        " partition_columns_in_files, because Daft reads no others",
+        daft.FILES,
+        daft.Daft,
+        objects=Objects.WITH_IDS,
+    ),
+    Client(
+        "Daft read_iceberg, consolidated",
+        "the same, and the service has DAGFUSION_ICEBERG_CONSOLIDATED",
+        daft.FILES,
+        daft.Daft,
+        objects=Objects.CONSOLIDATED,
+    ),
+    Client(
+        "Sail",
+        "SAIL_MODE=local-cluster, two workers; no full scan: Sail makes a task of each partition, all of them need a"
+        " task slot at once, and the work grows with the square of their number",
+        sail.FILES,
+        sail.Sail,
+        [query for query in QUERIES if query is not FULL_SCAN],
+    ),
+    Client(
+        "Sail, consolidated",
+        "the same, and the service has DAGFUSION_ICEBERG_CONSOLIDATED",
+        sail.FILES,
+        sail.Sail,
+        objects=Objects.CONSOLIDATED,
+    ),
 )
+# Those that the comparison of all engines has not: they are timed beside their clients.
+LISTERS = (daft.FILES, sail.FILES)

@@ -11,5 +11,6 @@ def test_ratios_are_to_the_times_that_were_taken_in_turns() -> None:
         "| Q1 | 2.0 s | 2.0 s | 3.0 s |",
         "| Q3 | 500 ms | 4.0 s | 2.0 s |",
         "| Q4 | 1.0 s | failed | 2.0 s |",
+        "| sum of 2 | 2.5 s | 6.0 s | 5.0 s |",
         "| ratio to local | 1.0 | 4.0 | 2.0 |",
     ]

@@ -22,12 +22,15 @@ def test_the_report_shows_each_client_beside_itself_listing_the_folder() -> None
         benchmark(9.0, kind="iceberg", engine="DuckDB ATTACH", query="full_scan"),
         benchmark(3.4, kind="warm", engine="DuckDB read_parquet", query="point"),
         benchmark(0.3, kind="iceberg", engine="PyIceberg", query="state"),
+        benchmark(0.4, kind="iceberg", engine="Daft read_iceberg", query="point"),
+        benchmark(5.0, kind="listing", engine="Daft read_parquet", query="point"),
     ]
     section = report.markdown(report.read(found)).partition(TITLE)[2].partition("\n## ")[0]
     for line in (
         "| client | point | state | date | full scan |",
         "| DuckDB ATTACH | 20 ms |  |  | 9.0 s |\n| beside DuckDB read_parquet | 3.4 s |  |  |  |",
         "| PyIceberg |  | 300 ms |  |  |\n| beside pyarrow.dataset |  |  |  |  |",
+        "| Daft read_iceberg | 400 ms |  |  |  |\n| beside Daft read_parquet | 5.0 s |  |  |  |",
         "- **PyIceberg**: ",
         "| unchanged | 2.0 ms |",
         "One manifest of 18,250 entries",

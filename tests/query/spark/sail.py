@@ -148,9 +148,9 @@ def local_cluster(folder: Path, store: Mapping[str, str], catalog: Mapping[str, 
         cluster.end()
 
 
-def answer(remote: str, statement: str) -> pa.Table:
-    """Return the rows of a statement of Spark's SQL."""
-    running = SparkStatement(SparkSession(remote, str(uuid.uuid4())), str(uuid.uuid4()), statement)
+def answer(remote: str, statement: str, session: str | None = None) -> pa.Table:
+    """Return the rows of a statement of Spark's SQL, in a session with this UUID, or in a new one."""
+    running = SparkStatement(SparkSession(remote, session or str(uuid.uuid4())), str(uuid.uuid4()), statement)
     try:
         return pa.Table.from_batches([*running.batches()])
     finally:

@@ -65,7 +65,7 @@ def lake(
 
 @pytest.fixture(scope="session")
 def daft(lake: Lake, tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Daft]:  # noqa: ARG001
-    with running_daft(lake, tmp_path_factory.mktemp("daft")) as daft:
+    with running_daft(lake.url, lake.variables, tmp_path_factory.mktemp("daft")) as daft:
         yield daft
 
 

@@ -7,11 +7,13 @@ or with the text of an error.
 - `load`: a table, which later commands read as it is now.
 - `file`, `table`, `columns`: the rows of a table that was loaded go to a file of Arrow.
 - `file`, `sql`: those of a statement. There a table is `lake_` and its name, without its namespace.
+- `file`, `sql`, `files`: those of a statement over the Parquet objects that a glob finds in HIVE folders: `files`.
 """
 
 import json
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import daft
@@ -28,15 +30,24 @@ S3 = {
 PROPERTIES: dict[str, Any] = {"uri": sys.argv[2], "auth": {"type": "noop"}}
 guide: dict[str, Any] = {}
 exec(sys.argv[1], guide)  # noqa: S102  # our own document
-catalog, loaded = RestCatalog("lake", **PROPERTIES), dict[str, Any]()
+loaded = dict[str, Any]()
+
+
+@cache
+def catalog() -> RestCatalog:
+    """Open the catalog, which a process that reads files only does not need."""
+    return RestCatalog("lake", **PROPERTIES)
 
 
 def run(command: dict[str, Any]) -> None:
     """Run a command."""
     if "load" in command:
-        loaded[command["load"]] = catalog.load_table(command["load"])
+        loaded[command["load"]] = catalog().load_table(command["load"])
         return
-    if "sql" in command:
+    if "files" in command:
+        found = daft.read_parquet(command["files"], io_config=IOConfig(s3=S3Config(**S3)), hive_partitioning=True)
+        rows = daft.sql(command["sql"], files=found).to_arrow()
+    elif "sql" in command:
         store = IOConfig(s3=S3Config(**S3))
         frames = {name.rpartition(".")[2]: daft.read_iceberg(table, io_config=store) for name, table in loaded.items()}
         rows = daft.sql(command["sql"], **{f"lake_{name}": frame for name, frame in frames.items()}).to_arrow()

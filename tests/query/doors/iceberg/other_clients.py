@@ -48,9 +48,13 @@ class Daft:
     def __init__(self, process: "subprocess.Popen[str]", file: Path) -> None:
         self._process, self._file = process, file
 
+    def load(self, table: str) -> None:
+        """Load a table as it is now, for later statements."""
+        self._run(load=table)
+
     def loaded(self, table: str, columns: Sequence[str]) -> Read:
         """Return what reads columns of a table as it is now."""
-        self._run(load=table)
+        self.load(table)
         return lambda: self._rows(table=table, columns=[*columns])
 
     def read(self, table: str, columns: Sequence[str]) -> pa.Table:
@@ -60,6 +64,10 @@ class Daft:
     def sql(self, statement: str) -> pa.Table:
         """Return the rows of a statement over the tables that were loaded."""
         return self._rows(sql=statement)
+
+    def sql_of_files(self, statement: str, glob: str) -> pa.Table:
+        """Return the rows of a statement over `files`, the Parquet objects of HIVE folders."""
+        return self._rows(sql=statement, files=glob)
 
     def _rows(self, **command: Any) -> pa.Table:
         self._run(file=str(self._file), **command)
@@ -77,16 +85,22 @@ class Daft:
 
 
 @contextmanager
-def running_daft(lake: Lake, folder: Path) -> Iterator[Daft]:
-    """Run Daft."""
+def running_daft(url: str, variables: Mapping[str, str], folder: Path) -> Iterator[Daft]:
+    """Run Daft.
+
+    Args:
+        url: Of the catalog.
+        variables: The AWS_* variables of the object store, and others.
+        folder: Gets its log and its rows.
+    """
     options = ["--quiet", "--no-project", "--isolated", "--python", sys.executable]
     libraries = [part for name in LIBRARIES for part in ("--with", name)]
     code = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "python")
     function = next(one for one in code if "rows_by_daft" in one)
     script = str(Path(__file__).with_name("daft_process.py"))
-    command = ["uv", "run", *options, *libraries, "python", script, function, lake.url]
-    variables = {name: value for name, value in lake.variables.items() if name.startswith("AWS_")}
-    environment = os.environ | variables | {"DAFT_PROGRESS_BAR": "0"}
+    command = ["uv", "run", *options, *libraries, "python", script, function, url]
+    store = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+    environment = os.environ | store | {"DAFT_PROGRESS_BAR": "0"}
     pipe = subprocess.PIPE
     with (folder / "daft.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=log)  # noqa: S603
