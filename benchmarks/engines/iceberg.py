@@ -121,7 +121,6 @@ CLIENTS = (
         "the same with scan-planning-mode=server",
         frames.ARROW,
         partial(PyIceberg, planning="server"),
-        [query for query in QUERIES if query is not FULL_SCAN],  # it takes minutes, and differs in the plan alone
     ),
     Client("Polars scan_iceberg", "load_table and scan_iceberg for each query", frames.POLARS, Polars),
     Client(
@@ -141,11 +140,10 @@ CLIENTS = (
     ),
     Client(
         "Sail",
-        "SAIL_MODE=local-cluster, two workers; no full scan: Sail makes a task of each partition, all of them need a"
-        " task slot at once, and the work grows with the square of their number",
+        f"{sail.SETUP}; it makes a task of each partition if the objects of a scan have less than 10 MiB together, as"
+        " those of one state and of one day have",
         sail.FILES,
         sail.Sail,
-        [query for query in QUERIES if query is not FULL_SCAN],
     ),
     Client(
         "Sail, consolidated",

@@ -11,6 +11,7 @@ import pyarrow as pa
 from benchmarks.dataset import TABLE, Place
 from benchmarks.engines.protocol import Engine
 from benchmarks.workload import Query
+from dagfusion_stack.sail import TASK_SLOTS, WORKERS
 from tests.query.spark.sail import answer, local_cluster
 
 _COLUMNS = (
@@ -28,7 +29,7 @@ class _Sail:
         self._session = str(uuid.uuid4())
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dagfusion-bench-sail-"))
-            self._remote = stack.enter_context(local_cluster(Path(folder), store, catalog))
+            self._remote = stack.enter_context(local_cluster(Path(folder), store, catalog, TASK_SLOTS))
             self._stack = stack.pop_all()
 
     def ask(self, statement: str) -> pa.Table:
@@ -55,12 +56,12 @@ class Files(_Sail):
     def __init__(self, place: Place) -> None:
         super().__init__(place, None)
         self.ask(
-            f"CREATE TABLE organizations ({_COLUMNS}) USING parquet PARTITIONED BY (state, date)"
-            f" LOCATION '{place.url}'"
+            f"CREATE TABLE organizations ({_COLUMNS}) USING parquet PARTITIONED BY (state, date) LOCATION '{place.url}'"
         )
 
     def run(self, query: Query) -> pa.Table:
         return self.ask(query.sql.format(table="organizations"))
 
 
+SETUP = f"SAIL_MODE=local-cluster with {WORKERS} workers of {TASK_SLOTS} task slots, as `dagfusion up --distributed`"
 FILES = Engine("Sail CREATE TABLE", "CREATE TABLE ... USING parquet PARTITIONED BY ... LOCATION, once", Files)

@@ -121,13 +121,16 @@ def running(
 
 
 @contextmanager
-def local_cluster(folder: Path, store: Mapping[str, str], catalog: Mapping[str, str] | None = None) -> Iterator[str]:
+def local_cluster(
+    folder: Path, store: Mapping[str, str], catalog: Mapping[str, str] | None = None, task_slots: int = 128
+) -> Iterator[str]:
     """Run a cluster whose two workers are threads of the server; yield the URL of its Spark Connect server.
 
     Args:
         folder: Gets its log.
         store: As in `running`.
         catalog: Likewise; None for no catalog.
+        task_slots: Those of a worker.
     """
     port = free_port()
     variables = {
@@ -135,7 +138,7 @@ def local_cluster(folder: Path, store: Mapping[str, str], catalog: Mapping[str, 
         "SAIL_MODE": "local-cluster",
         "SAIL_CLUSTER__WORKER_INITIAL_COUNT": "2",
         "SAIL_CLUSTER__WORKER_MAX_COUNT": "2",
-        "SAIL_CLUSTER__WORKER_TASK_SLOTS": "128",
+        "SAIL_CLUSTER__WORKER_TASK_SLOTS": str(task_slots),
         **({} if catalog is None else {"SAIL_CATALOG__LIST": _listed(catalog)}),
         **store,
     }

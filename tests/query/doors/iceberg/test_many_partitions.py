@@ -4,9 +4,7 @@ benchmarks/test_iceberg.py does the same over 18,250 partitions.
 """
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +16,7 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_query.errors import RemoteEngineError
 from dagfusion_stack.dagster import RUN_ENVIRON
+from tests.query.conftest import Deployment
 from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of, running
 from tests.query.doors.iceberg.other_clients import Daft, running_daft
 from tests.query.spark.sail import answer, local_cluster
@@ -42,11 +41,14 @@ pytestmark = pytest.mark.usefixtures("long")
 
 
 @pytest.fixture(scope="module")
-def lake(s3_fields: dict[str, Any], sqlite_pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    """A deployment whose clients get large objects once there are some."""
-    folder = tmp_path_factory.mktemp("many")
-    shutil.copytree(sqlite_pattern, folder / "home")
-    with running(folder / "home", folder, s3_fields, PREFIX, DAGFUSION_ICEBERG_CONSOLIDATED=TABLE) as lake:
+def lake(
+    s3_fields: dict[str, Any], database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lake]:
+    """A deployment whose clients get large objects once there are some; SQLite would store event by event."""
+    folder, event_log = tmp_path_factory.mktemp("many"), database()
+    Deployment(folder / "home", event_log).instance.dispose()
+    more = {"DAGFUSION_EVENT_LOG": event_log, "DAGFUSION_ICEBERG_CONSOLIDATED": TABLE}
+    with running(folder / "home", folder, s3_fields, PREFIX, **more) as lake:
         yield lake
 
 
@@ -63,11 +65,12 @@ def consolidate(lake: Lake, s3_fields: dict[str, Any]) -> Callable[[], int]:
 
     @dg.asset(name=NAME, partitions_def=partitions)
     def made() -> pl.DataFrame:
-        keys = pl.DataFrame({"date": DATES}).with_columns(pl.col("date").str.to_date()).join(pl.DataFrame({"place": PLACES}), how="cross")
-        rows = keys.join(pl.DataFrame({"k": range(ROWS)}), how="cross").with_row_index("n")
-        chance = random.Random(0)  # noqa: S311  # what does not compress
-        raw = pl.Series([chance.randbytes(BYTES) for _ in range(len(rows))])
-        return rows.select("date", "place", pl.col("n").cast(pl.Int64), text=pl.format("text of {}", "n"), raw=raw)
+        chance = random.Random(0)  # noqa: S311  # its bytes do not compress
+        keys = [(date, place) for date in DATES for place in PLACES for _ in range(ROWS)]
+        raw = [chance.randbytes(BYTES) for _ in keys]
+        frame = pl.DataFrame(keys, ["date", "place"], orient="row").with_columns(pl.col("date").str.to_date())
+        numbers = pl.int_range(len(keys))
+        return frame.with_columns(n=numbers, text=pl.format("text of {}", numbers), raw=pl.Series(raw))
 
     first, last = (f"{date}|{place}" for date, place in ((DATES[0], PLACES[0]), (DATES[-1], PLACES[-1])))
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
