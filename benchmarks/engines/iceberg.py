@@ -140,10 +140,11 @@ CLIENTS = (
     ),
     Client(
         "Sail",
-        f"{sail.SETUP}; it makes a task of each partition if the objects of a scan have less than 10 MiB together, as"
-        " those of one state and of one day have",
+        f"{sail.SETUP}. No time of one state: Sail makes a task of each partition if a query reads a partition column,"
+        " and its work grows with the square of their number",
         sail.FILES,
         sail.Sail,
+        [query for query in QUERIES if query is not STATE_QUERY],
     ),
     Client(
         "Sail, consolidated",

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 NAME = "Sail server"
 START_TIMEOUT_S = 60.0
 WORKERS = 2
-# Sail makes a task of each partition of a scan whose objects have less than 10 MiB together. The work grows with the
-# square of their number.
+# Sail makes a task of each partition of a scan that reads a partition column. Its work grows with the square of their
+# number.
 TASK_SLOTS = 256  # of a worker
 ATTEMPTS = 5  # a port that was chosen may be another's a moment later, when the server wants it
 _LIBRARIES = {"pysail": "pysail", "grpc": "grpcio"}

@@ -97,6 +97,7 @@ def test_the_life_of_a_consolidated_table(
     assert len(scanned(large_lake, table)) == written
     check_filters(large_lake, table)
     assert all(KEY in field.metadata for uri in files for field in schema_of(large_lake, uri))
+    assert large_lake.pyiceberg().load_table(table).spec().fields == (), "Daft would not filter by its fields"
 
     more.append({"n": pl.lit(2**40), "more": pl.lit(1.5)})
     large_lake.materialize(made, manager, partition_key=f"{DAYS[2]}|{last}")

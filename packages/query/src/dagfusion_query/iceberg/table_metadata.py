@@ -112,8 +112,8 @@ def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[Writ
         "schemas": [{**fields, "schema-id": number} for number, fields in enumerate(schemas, SCHEMA_ID)],
         "current-schema-id": SCHEMA_ID,
         "partition-specs": [{"spec-id": SPEC_ID, "fields": schema.spec}, *large_specs],
-        # Daft applies no filter on the columns of the default spec to the rows of files, which the files of another spec
-        # need. A spec without columns leaves all filters to it.
+        # Daft does not filter rows by the columns of the default spec, whatever the spec of their file. So large
+        # objects need a default spec without columns: with that of the partitions, Daft returns wrong rows.
         "default-spec-id": LARGE_SPEC_ID if large_specs else SPEC_ID,
         "last-partition-id": schema.last_partition_id,
         "sort-orders": [{"order-id": 0, "fields": []}],
