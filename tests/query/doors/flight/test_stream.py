@@ -68,12 +68,20 @@ def test_a_client_that_takes_nothing_holds_little(client: flight.FlightClient, s
     assert sum(chunk.data.num_rows for chunk in reader) == 399 * BATCH.num_rows
 
 
-@pytest.mark.parametrize("error", [ExecutionError("Divide by zero"), StoreUnavailableError("the store is gone")])
-def test_a_result_that_breaks(client: flight.FlightClient, service: FakeService, error: ExecutionError) -> None:
+@pytest.mark.parametrize(
+    ("error", "raises"),
+    [
+        (ExecutionError("Divide by zero"), pa.ArrowInvalid),
+        (StoreUnavailableError("the store is gone"), flight.FlightUnavailableError),
+    ],
+)
+def test_a_result_that_breaks(
+    client: flight.FlightClient, service: FakeService, error: ExecutionError, raises: type[Exception]
+) -> None:
     service.results["select breaks"] = result(ORDERS, fails=error)
     reader = client.do_get(started(client, "select breaks").endpoints[0].ticket)
     assert reader.read_chunk().data.num_rows == len(ORDERS)
-    with pytest.raises(flight.FlightError, match=str(error)) as raised:
+    with pytest.raises(raises, match=str(error)) as raised:
         reader.read_chunk()
     assert "Traceback" not in str(raised.value)
     assert eventually(lambda: not service.open)
