@@ -1,8 +1,10 @@
 """The service's Iceberg catalog of the data set."""
 
 import contextlib
+import http.client
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +62,19 @@ def serving(data: Dataset, folder: Path, objects: Objects = Objects.PARTITIONS) 
         stack.callback(_delete_metadata, place)
         server = stack.enter_context(service.serving(place.variables, folder, settings))
         url = f"{server.http}/iceberg"
-        yield Catalog(url, _load(url)[0])
+        yield Catalog(url, _first_s(url))
+
+
+def _first_s(url: str) -> float:
+    """Return what the first request took that was answered: a service may be ready while it reads the event log."""
+    deadline = time.monotonic() + service.READY_TIMEOUT_S
+    while True:
+        try:
+            return _load(url)[0]
+        except urllib.error.HTTPError as error:
+            if error.code != http.client.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _load(url: str) -> tuple[float, str]:
