@@ -6,16 +6,20 @@ compare NaN with nothing: {inf} has the minimum 1.797e308, and the result with a
 `first_value(x ORDER BY x)` has that order in groups too. It takes two to five times as long, so other types keep their
 functions.
 
-**Sums and distinct counts of constants without groups.** If all calls of an aggregate follow from statistics, it reads
-no row. The statistics of a constant in a projection are wrong if it is NULL or there are no rows: the distinct count is
-1 instead of 0, and the sum is 0 instead of NULL. If one call has a FILTER, all are computed from rows.
+**Aggregates without groups that follow from statistics.** If the statistics of its input give all results of an
+aggregate, it reads no row. There are two faults:
+
+- The statistics of a constant in a projection are wrong if it is NULL or there are no rows. The distinct count is 1
+  instead of 0, and the sum is 0 instead of NULL. An argument that is an expression has no statistics.
+- An aggregate with a FILTER has the results of the next aggregate below it that has no groups and no FILTER, if those
+  follow from statistics. So each of them gets a FILTER that keeps all rows.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
-from datafusion import Expr, LogicalPlan, SessionContext
+from datafusion import Expr, LogicalPlan, SessionContext, functions, lit
 
 from dagfusion_query.plan_messages import (
     AggregateNode,
@@ -23,14 +27,23 @@ from dagfusion_query.plan_messages import (
     AliasNode,
     LogicalExprNode,
     LogicalPlanNode,
-    ProjectionNode,
     SortExprNode,
 )
-from dagfusion_query.wire import LENGTH, change_children, children, flag, message, rewrite, uint, varint, with_children
+from dagfusion_query.wire import (
+    LENGTH,
+    change_children,
+    children,
+    fields,
+    flag,
+    message,
+    rewrite,
+    uint,
+    varint,
+    with_children,
+)
 
 _ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
-_FROM_STATISTICS = (b"sum", b"count")
-_CONSTANT = varint(LogicalExprNode.LITERAL << 3 | LENGTH)
+_CALL = varint(LogicalExprNode.AGGREGATE_UDF << 3 | LENGTH)
 
 
 def exact_aggregates(logical: bytes, context: SessionContext) -> bytes:
@@ -42,9 +55,7 @@ def exact_aggregates(logical: bytes, context: SessionContext) -> bytes:
     """
     for name in _ASCENDING:
         logical = _with_calls(logical, name, partial(_exact_bounds, name=name, context=context))
-    for name in _FROM_STATISTICS:
-        logical = _with_calls(logical, name, partial(_computed_from_rows, name=name, context=context))
-    return logical
+    return _from_rows(logical, context)
 
 
 def _with_calls(logical: bytes, name: bytes, change: Callable[[bytes], Sequence[bytes] | None]) -> bytes:
@@ -58,15 +69,30 @@ def _with_calls(logical: bytes, name: bytes, change: Callable[[bytes], Sequence[
     marker = message(AggregateUDFExprNode.FUN_NAME, name)
 
     def changed(node: bytes) -> bytes | None:
-        aggregates = children(node, LogicalPlanNode.AGGREGATE)
-        if len(aggregates) != 1 or len(inputs := children(aggregates[0], AggregateNode.INPUT)) != 1:
+        if (aggregate := _aggregate(node)) is None or (calls := change(node)) is None:
             return None
-        if (calls := change(node)) is None:
-            return None
-        parts = {AggregateNode.INPUT: [rewrite(inputs[0], marker, changed)], AggregateNode.AGGR_EXPR: calls}
-        return message(LogicalPlanNode.AGGREGATE, with_children(aggregates[0], parts))
+        return _with_parts(aggregate, rewrite(_input(aggregate), marker, changed), calls)
 
     return rewrite(logical, marker, changed)
+
+
+def _aggregate(node: bytes) -> bytes | None:
+    """Return the aggregate of an encoded plan; None for any other message."""
+    aggregates = children(node, LogicalPlanNode.AGGREGATE)
+    if len(aggregates) != 1 or len([*fields(node)]) != 1 or len(children(aggregates[0], AggregateNode.INPUT)) != 1:
+        return None
+    return aggregates[0]
+
+
+def _input(aggregate: bytes) -> bytes:
+    (below,) = children(aggregate, AggregateNode.INPUT)
+    return below
+
+
+def _with_parts(aggregate: bytes, below: bytes, calls: Sequence[bytes]) -> bytes:
+    """Return the encoded plan of an aggregate with another input and other calls."""
+    parts = {AggregateNode.INPUT: [below], AggregateNode.AGGR_EXPR: calls}
+    return message(LogicalPlanNode.AGGREGATE, with_children(aggregate, parts))
 
 
 def _exact_bounds(node: bytes, name: bytes, context: SessionContext) -> Sequence[bytes] | None:
@@ -96,79 +122,99 @@ def _first(function: bytes, name: bytes) -> bytes:
     return first + message(AggregateUDFExprNode.ORDER_BY, message(SortExprNode.EXPR, argument) + _ASCENDING[name])
 
 
-def _computed_from_rows(node: bytes, name: bytes, context: SessionContext) -> Sequence[bytes] | None:
-    (aggregate,) = children(node, LogicalPlanNode.AGGREGATE)
-    if children(aggregate, AggregateNode.GROUP_EXPR):
-        return None
-    (below,) = children(aggregate, AggregateNode.INPUT)
-    if not _projects_a_constant(below):
-        return None
-    calls = children(aggregate, AggregateNode.AGGR_EXPR)
-    if any(children(function, AggregateUDFExprNode.FILTER) for call in calls for function in _functions(call)):
-        return None
-    for number, call in enumerate(calls):
-        # Not more than one: with several of the same, DataFusion fails to eliminate the common expression.
-        if (filtered := _replaced(call, name, context, partial(_filtered, context=context))) != call:
-            return [*calls[:number], filtered, *calls[number + 1 :]]
-    return None
+def _from_rows(logical: bytes, context: SessionContext, *, below_filter: bool = False) -> bytes:
+    """Return an encoded plan whose aggregates without groups follow from statistics only if those are right."""
+
+    def changed(node: bytes) -> bytes | None:
+        if (aggregate := _aggregate(node)) is None:
+            return None
+        below, calls = _input(aggregate), children(aggregate, AggregateNode.AGGR_EXPR)
+        has_groups = bool(children(aggregate, AggregateNode.GROUP_EXPR))
+        is_filtered = not has_groups and any(map(_has_filter, calls))
+        if not has_groups and not is_filtered:
+            if below_filter:
+                calls = [_changed(calls[0], context, _filtered), *calls[1:]] if calls else calls
+            elif any(map(_is_of_values, calls)) and _projects_a_constant(LogicalPlan.from_bytes(context, below)):
+                calls = _with_one_unknown(calls, context)
+        return _with_parts(aggregate, _from_rows(below, context, below_filter=below_filter or is_filtered), calls)
+
+    return rewrite(logical, _CALL, changed)
 
 
-def _projects_a_constant(plan: bytes) -> bool:
-    """Return True if a projection in an encoded plan may have a constant. Other messages that look like it count."""
-    found = False
-
-    def look(node: bytes) -> None:
-        nonlocal found
-        found = found or any(
-            _is_constant(expr)
-            for projection in children(node, LogicalPlanNode.PROJECTION)
-            for expr in children(projection, ProjectionNode.EXPR)
-        )
-
-    rewrite(plan, _CONSTANT, look)
-    return found
+def _function(call: bytes) -> bytes:
+    """Return the function of a call, also below its aliases."""
+    for alias in children(call, LogicalExprNode.ALIAS):
+        for inner in children(alias, AliasNode.EXPR):
+            return _function(inner)
+    return b"".join(children(call, LogicalExprNode.AGGREGATE_UDF))
 
 
-def _is_constant(expr: bytes) -> bool:
-    return bool(children(expr, LogicalExprNode.LITERAL)) or any(
-        _is_constant(inner)
-        for alias in children(expr, LogicalExprNode.ALIAS)
-        for inner in children(alias, AliasNode.EXPR)
-    )
+def _has_filter(call: bytes) -> bool:
+    return bool(children(_function(call), AggregateUDFExprNode.FILTER))
 
 
-def _functions(call: bytes) -> list[bytes]:
-    """Return the function of a call, also below its alias."""
-    below = [inner for alias in children(call, LogicalExprNode.ALIAS) for inner in children(alias, AliasNode.EXPR)]
-    return children(call, LogicalExprNode.AGGREGATE_UDF) + [
-        function for inner in below for function in _functions(inner)
-    ]
+def _is_of_values(call: bytes) -> bool:
+    """Return True for a sum or a distinct count of one argument."""
+    function = _function(call)
+    name = children(function, AggregateUDFExprNode.FUN_NAME)
+    is_distinct = flag(function, AggregateUDFExprNode.DISTINCT)
+    has_one_argument = len(children(function, AggregateUDFExprNode.ARGS)) == 1
+    return has_one_argument and (name == [b"sum"] or (name == [b"count"] and is_distinct))
 
 
-def _filtered(function: bytes, context: SessionContext) -> bytes | None:
-    """Return a sum or distinct count with a FILTER that leaves out NULL, as it does without one; None for any other."""
-    is_count = children(function, AggregateUDFExprNode.FUN_NAME) == [b"count"]
-    arguments = children(function, AggregateUDFExprNode.ARGS)
-    if len(arguments) != 1 or (is_count and not flag(function, AggregateUDFExprNode.DISTINCT)):
-        return None
-    condition = bytes(Expr.from_bytes(arguments[0], context).is_not_null().to_bytes())
-    return function + message(AggregateUDFExprNode.FILTER, condition)
+def _projects_a_constant(plan: LogicalPlan) -> bool:
+    """Return True if a projection in a plan has a constant."""
+    if plan.display().startswith("Projection:") and any(map(_is_constant, plan.to_variant().projections())):
+        return True
+    return any(map(_projects_a_constant, plan.inputs()))
 
 
-def _replaced(call: bytes, name: bytes, context: SessionContext, change: Callable[[bytes], bytes | None]) -> bytes:
+def _is_constant(expr: Expr) -> bool:
+    if expr.variant_name() == "Alias":
+        return _is_constant(expr.to_variant().expr())
+    return bool(expr.variant_name() == "Literal")
+
+
+def _with_one_unknown(calls: Sequence[bytes], context: SessionContext) -> list[bytes]:
+    """Return calls of which the first sum or distinct count does not follow from statistics."""
+    number = next(number for number, call in enumerate(calls) if _is_of_values(call))
+    return [*calls[:number], _changed(calls[number], context, partial(_unknown, context=context)), *calls[number + 1 :]]
+
+
+def _unknown(function: bytes, context: SessionContext) -> bytes:
+    """Return a function whose arguments are expressions that always have the values of its arguments."""
+    always = functions.random() >= lit(0.0)
+
+    def guarded(argument: bytes) -> bytes:
+        return bytes(functions.when(always, Expr.from_bytes(argument, context)).end().to_bytes())
+
+    return change_children(function, AggregateUDFExprNode.ARGS, guarded)
+
+
+def _filtered(function: bytes) -> bytes:
+    return function + message(AggregateUDFExprNode.FILTER, bytes(lit(value=True).to_bytes()))
+
+
+def _changed(call: bytes, context: SessionContext, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a call with a change of its function, under its name."""
+    (name,) = children(_function(call), AggregateUDFExprNode.FUN_NAME)
+    return _replaced(call, name, context, change)
+
+
+def _replaced(call: bytes, name: bytes, context: SessionContext, change: Callable[[bytes], bytes]) -> bytes:
     """Return a call with another function under its name; the call as it is if it is of another function."""
-    functions = children(call, LogicalExprNode.AGGREGATE_UDF)
-    if not functions:
+    found = children(call, LogicalExprNode.AGGREGATE_UDF)
+    if not found:
         return change_children(
             call,
             LogicalExprNode.ALIAS,
             lambda alias: change_children(alias, AliasNode.EXPR, lambda inner: _replaced(inner, name, context, change)),
         )
-    if children(functions[0], AggregateUDFExprNode.FUN_NAME) != [name] or (new := change(functions[0])) is None:
+    if children(found[0], AggregateUDFExprNode.FUN_NAME) != [name]:
         return call
     column = str(Expr.from_bytes(call, context).schema_name())
     return message(
         LogicalExprNode.ALIAS,
-        message(AliasNode.EXPR, message(LogicalExprNode.AGGREGATE_UDF, new))
+        message(AliasNode.EXPR, message(LogicalExprNode.AGGREGATE_UDF, change(found[0])))
         + message(AliasNode.ALIAS, column.encode()),
     )

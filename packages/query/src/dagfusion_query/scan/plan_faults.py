@@ -12,7 +12,7 @@ two columns of one name, a filter on one of them can reach the other side of the
 
 **What an encoded plan loses.**
 
-- A physical window function loses its FILTER and its IGNORE NULLS.
+- A physical window function loses its FILTER and its IGNORE NULLS, and `GROUPING SETS (())` loses its one set.
 - Limits and offsets are 32 bits wide in some operators and scans.
 - A logical limit without a row count is encoded as the greatest 64-bit number, and decoded as that, to which an offset
   is added later. The first rows of an order are in the wrong order then. A negative number is no limit.
@@ -58,7 +58,9 @@ _NONE = uint(LimitNode.FETCH, -1)
 _LIMIT = {(LimitNode.INPUT, LENGTH), (LimitNode.FETCH, VARINT)}
 _OPTIONAL = {(LimitNode.SKIP, VARINT)}
 _SORT = {(SortNode.INPUT, LENGTH), (SortNode.EXPR, LENGTH), (SortNode.FETCH, VARINT)}
-_LOST = re.compile(r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}", re.DOTALL)
+_LOST = re.compile(
+    r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}|GROUPING SETS \((?:\(\)(?:, )?)+\)", re.DOTALL
+)
 _NEVER = bytes((f.random() < lit(0.0)).to_bytes())
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
