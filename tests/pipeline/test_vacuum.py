@@ -18,6 +18,7 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.maintenance import asset_keys, large_objects_of, objects_of
 from dagfusion_pipeline.vacuum import superseded_large_objects, superseded_objects
+from dagfusion_pipeline.vacuum_rule import run_of
 from tests.pipeline.in_memory import STORE, Flat, Hive
 
 OLD = {"config": {"dry_run": False, "older_than_hours": 1}}
@@ -103,12 +104,13 @@ def test_objects_of_runs_whose_events_were_purged_stay(
     assert found == {f"data-{run_id}.parquet" for run_id in run_ids.values()}
 
 
+@pytest.mark.parametrize("is_flat", [False, True], ids=["hive", "flat"])
 def test_what_was_current_until_a_wipe_of_the_asset_stays_as_long_as_other_superseded_objects(
-    instance: dg.DagsterInstance, manager: Hive
+    instance: dg.DagsterInstance, manager: Hive, *, is_flat: bool
 ) -> None:
-    """The event log hides the events from before the wipe."""
+    """The event log hides the events from before the wipe. The partition c is not written again."""
     names = {name: dg.AssetKey(name) for name in ("parts", "other")}
-    written = {name: write_a_run(instance, manager, key, "ab") for name, key in names.items()}
+    written = {name: write_a_run(instance, manager, key, "abc", is_flat=is_flat) for name, key in names.items()}
     one = LargeObject("", 4, "e", None, utc_text(dt.datetime.now(dt.UTC)), [], {}, (RowGroup(4, 1, (1,), 1),))
     large = f"{manager.prefix}/_consolidated/parts/data-0-{uuid.uuid4()}-0.parquet"
     put(large)
@@ -120,7 +122,7 @@ def test_what_was_current_until_a_wipe_of_the_asset_stays_as_long_as_other_super
     assert superseded_objects(instance, manager, names["parts"], in_an_hour) == []  # Dagster does not say when
     assert superseded_large_objects(instance, manager, names["parts"], in_an_hour) == []
     for key in names.values():
-        write_a_run(instance, manager, key, "ab")
+        write_a_run(instance, manager, key, "ab", is_flat=is_flat)
     after = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
 
     def found(name: str, since: dt.datetime) -> set[str]:
@@ -129,7 +131,7 @@ def test_what_was_current_until_a_wipe_of_the_asset_stays_as_long_as_other_super
     assert found("parts", before) == found("other", before) == set()
     assert superseded_large_objects(instance, manager, names["parts"], before) == []
     assert found("parts", after) == set(written["parts"])
-    assert found("other", after) == set(written["other"])
+    assert found("other", after) == set(written["other"][:2])
     assert [one.key for one in superseded_large_objects(instance, manager, names["parts"], after)] == [large]
 
 
@@ -149,14 +151,31 @@ def test_objects_of_a_wiped_asset_with_a_longer_key_stay(
     assert {one.key for one in objects_of(manager, parent)} > set(of_child)
 
 
-def test_the_file_of_a_wiped_asset_stays_though_a_run_of_its_parent_wrote_it(
+def test_flat_objects_of_a_deleted_run_stay_after_a_wipe_of_the_asset(
     instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    """No record tells which asset they are of."""
+    key = dg.AssetKey("parts")
+    first = write_a_run(instance, manager, key, "ab", is_flat=True)
+    instance.wipe_assets([key])
+    write_a_run(instance, manager, key, "a", is_flat=True)
+    since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    assert {one.key for one in superseded_objects(instance, manager, key, since)} == set(first)
+    (run,) = {run_of(one) for one in first}
+    assert run is not None
+    instance.delete_run(run)
+    assert superseded_objects(instance, manager, key, since) == []
+
+
+@pytest.mark.parametrize("is_logged", [True, False], ids=["logged", "planned"])
+def test_the_file_of_a_wiped_asset_stays_though_a_run_of_its_parent_wrote_it(
+    instance: dg.DagsterInstance, manager: Hive, *, is_logged: bool
 ) -> None:
     """The partition `c` of the flat parent would have the same name."""
     parent, child = dg.AssetKey(["s", "w"]), dg.AssetKey(["s", "w", "c"])
     first = write_both(instance, manager, parent, child, {"a": parent, "b": parent, "c": child})
-    # The second run wrote the partition `b`, and stopped before its event.
-    second = write_both(instance, manager, parent, child, {"a": parent, "c": child})
+    # The second run wrote the partition `b`, and stopped before its event, and perhaps before that of the child.
+    second = write_both(instance, manager, parent, child, {"a": parent} | ({"c": child} if is_logged else {}))
     instance.wipe_assets([child])
     since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     found = {one.key for one in superseded_objects(instance, manager, parent, since)}

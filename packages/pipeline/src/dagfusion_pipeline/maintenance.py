@@ -223,15 +223,21 @@ def objects_of(manager: Manager, asset_key: dg.AssetKey, others: Iterable[dg.Ass
         others: All assets; those whose keys begin with the asset's key have their objects below its folder.
     """
     path, store = _path(manager, asset_key), manager.object_store
-    nested = [
-        _path(manager, other)
-        for other in others
-        if len(other.path) > len(asset_key.path) and other.path[: len(asset_key.path)] == asset_key.path
-    ]
+    nested = [_path(manager, other) for other in others if is_below(other, asset_key)]
     yield from (stored for stored in store.list_folder(path.rpartition("/")[0]) if is_file_of(path, stored.key))
     for stored in store.list_objects(path):
-        if not any(stored.key.startswith(f"{one}/") or is_file_of(one, stored.key) for one in nested):
+        if not any(_is_at(one, stored.key) for one in nested):
             yield stored
+
+
+def is_below(other: dg.AssetKey, asset_key: dg.AssetKey) -> bool:
+    """Return True if an asset has a longer key that begins with another's, and so its objects below its folder."""
+    return len(other.path) > len(asset_key.path) and other.path[: len(asset_key.path)] == asset_key.path
+
+
+def may_be_of(manager: Manager, asset_key: dg.AssetKey, key: str) -> bool:
+    """Return True if an object has the name of a file of an asset, or is in its folder."""
+    return _is_at(_path(manager, asset_key), key)
 
 
 def is_in_partition_folder(manager: Manager, asset_key: dg.AssetKey, key: str) -> bool:
@@ -247,6 +253,10 @@ def is_in_partition_folder(manager: Manager, asset_key: dg.AssetKey, key: str) -
 def large_objects_of(manager: Manager, asset_key: dg.AssetKey) -> list[StoredObject]:
     """Return the large objects of an asset, which are in its folder and not below it."""
     return list(manager.object_store.list_folder(consolidated_folder(manager.prefix, asset_key.path)))
+
+
+def _is_at(path: str, key: str) -> bool:
+    return key.startswith(f"{path}/") or is_file_of(path, key)
 
 
 def _path(manager: Manager, asset_key: dg.AssetKey) -> str:

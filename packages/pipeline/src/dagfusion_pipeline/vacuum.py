@@ -21,8 +21,10 @@ from dagfusion_pipeline.maintenance import (
     asset_keys,
     build_job,
     io_manager_of,
+    is_below,
     is_in_partition_folder,
     large_objects_of,
+    may_be_of,
     may_write,
     objects_of,
     unfinished_runs,
@@ -139,8 +141,8 @@ def superseded_objects(
     found = []
     if not was_wiped_since(instance, asset_key, since):
         named_keys = {uri.removeprefix(root) for uri in named_uris}
-        own = _surely_of(manager, asset_key, old, named_keys)
-        found = _known_to_the_log(instance, asset_key, own, named_keys)
+        known = _known_to_the_log(instance, asset_key, old, named_keys)
+        found = _surely_of(instance, manager, asset_key, known, named_keys)
     wiped = of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)
     writers = [run.run_id for run in unfinished if run.run_id != own_run and may_write(run, asset_key)]
     if wiped and writers and say is not None:
@@ -202,17 +204,45 @@ def was_wiped_since(instance: dg.DagsterInstance, asset_key: dg.AssetKey, since:
 
 
 def _surely_of(
-    manager: Manager, asset_key: dg.AssetKey, found: Iterable[StoredObject], named_keys: Collection[str]
+    instance: dg.DagsterInstance,
+    manager: Manager,
+    asset_key: dg.AssetKey,
+    found: Sequence[StoredObject],
+    named_keys: Collection[str],
 ) -> list[StoredObject]:
     """Leave out objects that may be those of another asset, which was wiped: Dagster no longer has its key.
 
     `S3ParquetIOManager` gives the partition `c` of the asset `a/b` and the unpartitioned asset `a/b/c` the same name.
-    So an object outside of a partition's folder is the asset's only if an event names the file of another run there.
+    The records of the run that wrote an object remain after a wipe, and have the keys of the run's assets. An object is
+    left out if one of these keys begins with the asset's and the object may be that asset's file. An object of a run
+    without records of the asset is the asset's only if an event names the file of another run there.
     """
+    unsure = {one.key for one in found if one.key not in named_keys}
+    unsure -= {key for key in unsure if is_in_partition_folder(manager, asset_key, key)}
+    assets_of = {run: _assets_of(instance, run) for run in {run_of(key) for key in unsure} if run is not None}
     places = {renamed(key, "") for key in named_keys}
-    return [
-        one for one in found if renamed(one.key, "") in places or is_in_partition_folder(manager, asset_key, one.key)
-    ]
+
+    def is_own(key: str) -> bool:
+        assets = assets_of.get(run_of(key) or "", set())
+        if asset_key not in assets:
+            return renamed(key, "") in places
+        return not any(is_below(other, asset_key) and may_be_of(manager, other, key) for other in assets)
+
+    return [one for one in found if one.key not in unsure or is_own(one.key)]
+
+
+def _assets_of(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+    """Return the assets that a run materialized or was to materialize, also wiped ones; none of a deleted run."""
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+    assets: set[dg.AssetKey] = set()
+    cursor = None
+    while True:
+        page = instance.get_records_for_run(run_id, cursor, kinds, _PAGE)
+        events = (record.event_log_entry.dagster_event for record in page.records)
+        assets.update(event.asset_key for event in events if event is not None and event.asset_key is not None)
+        if not page.has_more:
+            return assets
+        cursor = page.cursor
 
 
 def _known_to_the_log(
