@@ -8,7 +8,7 @@ import pytest
 
 from dagfusion_contract.setting_declarations import declared
 from dagfusion_query.config import Config, read_config
-from dagfusion_query.config_file import PATHS
+from dagfusion_query.config_file import PATHS, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings, listed
@@ -85,6 +85,19 @@ def test_relative_paths_of_a_file_begin_at_its_folder(tmp_path: Path, monkeypatc
     assert of_paths(read_config({}, file=file)) == {name: f"/of/{name}" for name in PATHS}
     file.write_text(written({name: f"~/{name}" for name in PATHS}))
     assert of_paths(read_config({}, file=file)) == {name: str(Path.home() / name) for name in PATHS}
+
+
+def test_an_empty_path_of_a_file_is_not_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "etc" / "dagfusion.toml"
+    file.parent.mkdir()
+    file.write_text(written(dict.fromkeys(PATHS, "")))
+    document = read_document({}, file)
+    assert {name: value for name, value in {**document.service, **document.engine}.items() if value != ""} == {}
+    file.write_text(written({"state_dir": "state", "object_cache_dir": "", "result_cache_dir": ""}))
+    paths = of_paths(read_config({}, file=file))
+    state = file.parent / "state"
+    assert (paths["object_cache_dir"], paths["result_cache_dir"]) == (str(state / "objects"), str(state / "results"))
 
 
 def test_a_file_can_say_that_no_copies_and_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

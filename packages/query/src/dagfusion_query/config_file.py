@@ -117,10 +117,12 @@ class _Reader:
                 raise SettingsError(f"{self._path}: {complaint} {key!r}; {hint}")
 
     def _with_paths(self, table: dict[str, Any]) -> dict[str, Any]:
-        """Make the relative paths of a table absolute. The word `none` and references to secrets are no paths."""
+        """Make the relative paths of a table absolute. Empty text, `none` and references to secrets are no paths."""
         paths = {key: str(value) for key, value in table.items() if key in PATHS}
         return table | {
-            key: self._absolute(path) for key, path in paths.items() if path != NO_STATE and not is_reference(path)
+            key: self._absolute(path)
+            for key, path in paths.items()
+            if path not in ("", NO_STATE) and not is_reference(path)
         }
 
     def _absolute(self, path: str) -> str:
