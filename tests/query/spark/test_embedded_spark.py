@@ -16,6 +16,7 @@ from dagfusion_query.errors import (
     RemoteEngineUnavailableError,
     SettingsError,
 )
+from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.spark import embedded_spark
 from dagfusion_query.spark.pinned_tables import pinned_version
 from dagfusion_query.spark.spark_batches import SparkBatches
@@ -111,6 +112,20 @@ def test_a_statement_that_its_caller_interrupts_is_cancelled(
         connection.sql(SQL, engine=engine, as_of=connection.snapshot.generation)
     assert sent.is_cancelled.wait(PATIENCE_S)
     moment.assert_called_once()  # a second one may be another state
+
+
+def test_a_statement_as_of_a_past_event_forgets_no_metadata(
+    connection: EmbeddedConnection, sent: SentStatement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot has only the tables that it names: none of `SELECT 1`."""
+    sent.cancel()  # so that the statements end
+    forget = Mock()
+    monkeypatch.setattr(Publisher, "forget_dropped", forget)
+    for sql in (SQL, "SELECT 1"):
+        connection.sql(sql, engine="spark", as_of=connection.snapshot.generation)
+    forget.assert_not_called()
+    connection.sql("SELECT 1", engine="spark")
+    forget.assert_called_once_with(connection.snapshot.tables)
 
 
 def test_nothing_is_sent_after_close(

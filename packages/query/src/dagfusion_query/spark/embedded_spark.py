@@ -155,7 +155,7 @@ class EmbeddedSpark:
         if choice is EngineChoice.auto and sum(map(_size_bytes, prepared.scans)) < configured.auto_bytes:
             return None
         tables = [prepared.bound.snapshot.tables[name] for name in names]
-        if publisher is not None and all(table.as_of is None for table in tables):
+        if publisher is not None and not prepared.bound.snapshot.is_past:
             publisher.forget_dropped(prepared.bound.snapshot.tables)
         pins = {table.name: self._pinned(publisher, table, layouts(prepared, table)) for table in tables}
         operation = str(uuid.uuid4())
