@@ -75,3 +75,12 @@ def test_a_choice_of_another_service_is_not_sent_to_one_without_a_server(page: P
     expect(choice(page)).to_have_count(0)
     run(page, "select 1")
     assert engines(served) == [None]
+
+
+@with_spark
+def test_a_choice_is_not_sent_before_the_session_has_loaded(page: Page, served: Served) -> None:
+    choice(page).select_option("spark")
+    page.route("**/v1/session", lambda route: route.abort())
+    page.reload()
+    run(page, "select 1")
+    assert engines(served) == [None]

@@ -5,7 +5,7 @@ import type { EngineChoice } from "../api/types";
 import { statementAt } from "../sql/statements";
 import { remember } from "./history";
 import { Run, type RunStatement } from "./run";
-import { session } from "./session";
+import { hasSpark } from "./session";
 import { load, saveHere } from "./storage";
 
 export type ResultView = "rows" | "chart" | "scan";
@@ -141,7 +141,7 @@ export async function runTab(tab: SqlTab, selection: { from: number; to: number 
     await runStatement(tab, {
       ...statement,
       asOf: tab.asOf.peek().trim(),
-      engine: session.peek()?.spark === false ? null : engine.peek(),
+      engine: hasSpark.peek() ? engine.peek() : null,
     });
 }
 
