@@ -69,9 +69,10 @@ class LeadingValues:
             The values, and the codes of the files in them.
         """
         is_used = np.bincount(codes, minlength=len(self.values)) > 0
-        kept = np.flatnonzero(is_used).tolist()
-        if len(self.values) - len(kept) <= max(len(kept), _SPARE_VALUES):
+        used = int(np.count_nonzero(is_used))
+        if len(self.values) - used <= max(used, _SPARE_VALUES):
             return self, codes
+        kept = np.flatnonzero(is_used).tolist()
         values, cuts = [self.values[code] for code in kept], [self.cuts[code] for code in kept]
         new_codes = (np.cumsum(is_used) - 1).astype(np.int32)
         return LeadingValues({value: code for code, value in enumerate(values)}, values, cuts), new_codes[codes]
