@@ -15,6 +15,7 @@ aggregate, it reads no row. There are two faults:
   follow from statistics. So each of them gets a FILTER that keeps all rows.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -43,19 +44,24 @@ from dagfusion_query.wire import (
 )
 
 _ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
+_UNGROUPED = "groupBy=[[]]"
+_FROM_STATISTICS = re.compile(r"\bsum\(|\(DISTINCT |FILTER \(WHERE")
 _CALL = varint(LogicalExprNode.AGGREGATE_UDF << 3 | LENGTH)
 
 
-def exact_aggregates(logical: bytes, context: SessionContext) -> bytes:
+def exact_aggregates(logical: bytes, text: str, context: SessionContext) -> bytes:
     """Return an encoded logical plan whose aggregates are right.
 
     Args:
         logical: The plan; its columns keep their names.
+        text: The plan as text, in which names and literals may look like aggregates, which costs only time.
         context: The session that it was planned in.
     """
     for name in _ASCENDING:
         logical = _with_calls(logical, name, partial(_exact_bounds, name=name, context=context))
-    return _from_rows(logical, context)
+    if _UNGROUPED in text and _FROM_STATISTICS.search(text):
+        logical = _from_rows(logical, context)
+    return logical
 
 
 def _with_calls(logical: bytes, name: bytes, change: Callable[[bytes], Sequence[bytes] | None]) -> bytes:

@@ -125,7 +125,7 @@ def splice(
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
     try:
-        logical = exact_aggregates(logical, context)
+        logical = exact_aggregates(logical, text, context)
         logical = keep_filters_in_place(logical, context) if misplaced else logical
         physical = _counted(logical, slots, counting) or _physical(logical, context)
         merged = physical.partition_count > 1

@@ -159,9 +159,10 @@ def stage(
 
 def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext) -> bytes:
     """Return an encoded plan that keeps its meaning when it is planned again, which is how an execution begins."""
+    text = optimized.display_indent()
     try:
-        logical = exact_aggregates(logical, context)
-        if may_misplace_filters(optimized, optimized.display_indent(), context):
+        logical = exact_aggregates(logical, text, context)
+        if may_misplace_filters(optimized, text, context):
             logical = keep_filters_in_place(logical, context)
         context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical)).execution_plan()
     except Exception as error:
