@@ -16,6 +16,7 @@ import pytest
 from dagfusion_contract.naming import TableName
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_query import connect
+from dagfusion_query.doors.iceberg import older_snapshots
 from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
 from dagfusion_query.errors import EnvironmentUnavailableError, UnknownTableError
 from dagfusion_query.iceberg.past_states import NewerObjects
@@ -25,6 +26,12 @@ from tests.query.doors.iceberg.remembering import Remembering, generation, parts
 from tests.query.iceberg.reading import Part, folded, opened, publish, with_older
 
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a search take the time that a busy machine needs."""
+    monkeypatch.setattr(older_snapshots, "_PATIENCE_S", 60.0)
 
 
 def test_clients_read_older_snapshots(lake: Lake, write: Callable[..., None], name: str) -> None:
