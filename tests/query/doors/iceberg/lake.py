@@ -32,7 +32,7 @@ from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.object_store import open_store
 from dagfusion_query.returned_values import TableGeneration
 from tests.query.doors.http.serving import serving
-from tests.query.doors.iceberg.openapi import validated
+from tests.query.doors.iceberg.openapi import Exchange, recorded, validated
 from tests.query.fake_service import FakeService
 from tests.query.spark.spark_runtime import Spark
 
@@ -185,9 +185,26 @@ def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def running(
-    home: Path, folder: Path, s3: Mapping[str, Any], bucket_folder: str, spark: Spark | None = None, **variables: str
+    home: Path,
+    folder: Path,
+    s3: Mapping[str, Any],
+    bucket_folder: str,
+    spark: Spark | None = None,
+    *,
+    exchanges: list[Exchange] | None = None,
+    **variables: str,
 ) -> Iterator[Lake]:
-    """Open the door over a DAGSTER_HOME whose assets are in a bucket."""
+    """Open the door over a DAGSTER_HOME whose assets are in a bucket.
+
+    Args:
+        home: The DAGSTER_HOME.
+        folder: Gets the state of the service.
+        s3: The fields of IO managers for the bucket.
+        bucket_folder: Has the objects.
+        spark: Gets the catalog.
+        exchanges: Gets the requests and answers.
+        variables: More settings of the service.
+    """
     told = {
         "DAGFUSION_EVENT_LOG": str(home),
         "DAGFUSION_STATE_DIR": str(folder / "state"),
@@ -207,6 +224,7 @@ def running(
         service, tokens = Following(environments), open_tokens(config.tokens_file)
         iceberg = IcebergRoutes(service, config, tokens)
         pages = stack.enter_context(validated(iceberg.mounts()))
+        pages = pages if exchanges is None else recorded(pages, exchanges)
         door = stack.enter_context(serving(service, tokens, config.service, pages=pages))
         environments.refresh(PATIENCE_S)
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))

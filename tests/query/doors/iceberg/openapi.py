@@ -153,37 +153,6 @@ class Validator:
             value = self._registry.resolver().lookup(value["$ref"]).contents
         return value
 
-    def watching(self, app: ASGIApp) -> ASGIApp:
-        """Return an application whose exchanges are remembered."""
-
-        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
-            sent, answered, start = list[Message](), list[bytes](), dict[str, Any]()
-            headers = Headers(scope=scope)
-            while "content-length" in headers and (not sent or sent[-1].get("more_body")):
-                sent.append(await receive())  # an endpoint may leave it unread
-            unread = sent.copy()
-
-            async def received() -> Message:
-                if unread:
-                    return unread.pop(0)
-                sent.append(await receive())
-                return sent[-1]
-
-            async def answer(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    start.update(message)
-                answered.append(message.get("body", b""))
-                await send(message)
-
-            await app(scope, received, answer)
-            path, query = scope["path"].removeprefix(scope["root_path"]), scope["query_string"].decode()
-            body = b"".join(message.get("body", b"") for message in sent)
-            answer_headers = Headers(raw=[*start["headers"]])
-            response = start["status"], answer_headers, b"".join(answered)
-            self.exchanges.append(Exchange(scope["method"], path, query, headers, body, *response))
-
-        return watched
-
 
 @cache
 def document() -> Mapping[str, Any] | None:
@@ -199,6 +168,9 @@ def corrected(found: Any) -> Mapping[str, Any]:
     schemas = found["components"]["schemas"]
     # Each integer is of two kinds, and a text that is a date is a text, too.
     schemas["PrimitiveTypeValue"]["anyOf"] = schemas["PrimitiveTypeValue"].pop("oneOf")
+    # A partition's value can be NULL, which Iceberg's own parsers write as null.
+    value = schemas["ContentFile"]["properties"]["partition"]["items"]
+    schemas["ContentFile"]["properties"]["partition"]["items"] = {"anyOf": [value, {"type": "null"}]}
     # Where the secret is in the header, as the document recommends, it is not in the form.
     schemas["OAuthClientCredentialsRequest"]["required"] = ["grant_type"]
     # Two errors of views have no envelope, which all others have.
@@ -225,8 +197,47 @@ def validated(mounts: Sequence[Mount], validator: Validator | None = None) -> It
     if validator is None:
         yield mounts
         return
-    yield [Mount(one.path, validator.watching(one.app)) for one in mounts]
+    yield recorded(mounts, validator.exchanges)
     validator.decide()
+
+
+def recorded(mounts: Sequence[Mount], exchanges: list[Exchange]) -> Sequence[Mount]:
+    """Return routes whose exchanges are added to a list."""
+    return [Mount(one.path, _recording(one.app, exchanges)) for one in mounts]
+
+
+def _recording(app: ASGIApp, exchanges: list[Exchange]) -> ASGIApp:
+    async def recording(scope: Scope, receive: Receive, send: Send) -> None:
+        sent, answered, start = list[Message](), list[bytes](), dict[str, Any]()
+        headers = Headers(scope=scope)
+        while "content-length" in headers and (not sent or sent[-1].get("more_body")):
+            sent.append(await receive())  # an endpoint may leave it unread
+        unread = sent.copy()
+
+        async def received() -> Message:
+            if unread:
+                return unread.pop(0)
+            sent.append(await receive())
+            return sent[-1]
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            answered.append(message.get("body", b""))
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                remember()  # before the client can have all of it
+            await send(message)
+
+        def remember() -> None:
+            path, query = scope["path"].removeprefix(scope["root_path"]), scope["query_string"].decode()
+            body = b"".join(message.get("body", b"") for message in sent)
+            answer_headers = Headers(raw=[*start["headers"]])
+            response = start["status"], answer_headers, b"".join(answered)
+            exchanges.append(Exchange(scope["method"], path, query, headers, body, *response))
+
+        await app(scope, received, answer)
+
+    return recording
 
 
 def _absolute(value: Any) -> Any:

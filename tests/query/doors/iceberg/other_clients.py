@@ -93,19 +93,27 @@ def running_daft(url: str, variables: Mapping[str, str], folder: Path) -> Iterat
         variables: The AWS_* variables of the object store, and others.
         folder: Gets its log and its rows.
     """
-    options = ["--quiet", "--no-project", "--isolated", "--python", sys.executable]
-    libraries = [part for name in LIBRARIES for part in ("--with", name)]
     code = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "python")
     function = next(one for one in code if "rows_by_daft" in one)
-    script = str(Path(__file__).with_name("daft_process.py"))
-    command = ["uv", "run", *options, *libraries, "python", script, function, url]
     store = {name: value for name, value in variables.items() if name.startswith("AWS_")}
-    environment = os.environ | store | {"DAFT_PROGRESS_BAR": "0"}
-    pipe = subprocess.PIPE
-    with (folder / "daft.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=log)  # noqa: S603
-    with process:  # the end of its input ends it
+    environment = store | {"DAFT_PROGRESS_BAR": "0"}
+    with isolated(LIBRARIES, "daft_process.py", function, url, log=folder / "daft.log", **environment) as process:
         yield Daft(process, folder / "rows.arrow")
+
+
+@contextmanager
+def isolated(
+    libraries: Sequence[str], script: str, *arguments: str, log: Path, **variables: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a script of this folder, with pipes, in an environment of its own that has these libraries."""
+    options = ["--quiet", "--no-project", "--isolated", "--python", sys.executable]
+    installed = [part for name in libraries for part in ("--with", name)]
+    command = ["uv", "run", *options, *installed, "python", str(Path(__file__).with_name(script)), *arguments]
+    environment, pipe = os.environ | variables, subprocess.PIPE
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=errors)  # noqa: S603
+    with process:  # the end of its input ends it
+        yield process
 
 
 class Sail:

@@ -1,12 +1,15 @@
 """Iceberg's OpenAPI document judges the door: here each operation, elsewhere what the tests of the door send."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.datastructures import Headers
+from starlette.routing import Mount
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.model import Snapshot
@@ -23,6 +26,7 @@ from tests.query.fake_service import FakeService, environment
 V1 = "/iceberg/v1"
 NAMES = {"{prefix}/": "", "{namespace}": "uat_silver", "{table}": "orders", "{view}": "seen"}
 TERM = {"term": "id"}
+Watched = Callable[[Sequence[Mount]], AbstractContextManager[Sequence[Mount]]]
 FILTERS: tuple[Any, ...] = (
     {"type": "is-null", **TERM},
     {"type": "not-null", **TERM},
@@ -43,6 +47,13 @@ def validator() -> Validator:
 
 @pytest.fixture
 def client(tmp_path: Path, tokens: Tokens, validator: Validator) -> Iterator[httpx.Client]:
+    with opened(tmp_path, tokens, partial(validated, validator=validator)) as client:
+        yield client
+
+
+@contextmanager
+def opened(tmp_path: Path, tokens: Tokens, watched: Watched) -> Iterator[httpx.Client]:
+    """Open a door that has a table, views, tables that cannot be read, and an environment that cannot be read."""
     settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
     names, folder = ("uat", "prod"), f"file://{tmp_path}/_iceberg"
     own = EnvironmentSettings(iceberg_metadata=folder, iceberg_credentials="keys")
@@ -51,7 +62,7 @@ def client(tmp_path: Path, tokens: Tokens, validator: Validator) -> Iterator[htt
     service = FakeService({"uat": environment("uat", snapshot()), "prod": down})
     config = Config(ServiceSettings(), tuple(environments), tmp_path)
     with (
-        validated(IcebergRoutes(service, config, tokens).mounts(), validator) as pages,
+        watched(IcebergRoutes(service, config, tokens).mounts()) as pages,
         serving(service, tokens, config.service, pages=pages) as door,
         httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client,
     ):
