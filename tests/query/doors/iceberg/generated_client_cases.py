@@ -17,7 +17,7 @@ RENAMED = {
     "source": {"namespace": ["uat_default"], "name": "orders"},
     "destination": {"namespace": ["uat_default"], "name": "new"},
 }
-CHANGE = {"requirements": [], "updates": []}
+CHANGE: dict[str, list[object]] = {"requirements": [], "updates": []}
 WRITES: Mapping[str, Names] = {
     "create_namespace": {"create_namespace_request": {"namespace": ["new"]}},
     "drop_namespace": SPACE,

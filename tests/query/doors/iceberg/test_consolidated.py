@@ -37,8 +37,9 @@ def large_lake(
 ) -> Iterator[Lake]:
     folder = tmp_path_factory.mktemp("iceberg")
     shutil.copytree(sqlite_pattern, folder / "home")
-    setting = {"DAGFUSION_ICEBERG_CONSOLIDATED": "uat_default.*"}
-    with running(folder / "home", folder, s3_fields, PREFIX, spark, **setting) as lake:
+    tables = "uat_default.*"
+    home = folder / "home"
+    with running(home, folder, s3_fields, PREFIX, spark, DAGFUSION_ICEBERG_CONSOLIDATED=tables) as lake:
         yield lake
 
 
