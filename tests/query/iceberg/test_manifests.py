@@ -16,6 +16,7 @@ import pytest
 
 from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.values import value_entry
+from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.iceberg.event_order import EventOrder
 from dagfusion_query.iceberg.file_groups import KEY_BITS, areas, new_after
@@ -254,11 +255,12 @@ def test_a_store_that_fails_leaves_no_version_behind(
 
 
 def test_the_state_of_a_dropped_table_is_forgotten(publisher: Publisher) -> None:
-    first = publish(publisher, folded(states("CA"), KINDS))
-    assert publisher.recent(first.table.name, first.snapshot_id) is first
-    publisher.forget_dropped({first.table.name})
-    assert publisher.recent(first.table.name, first.snapshot_id) is first
-    publisher.forget_dropped(())
+    snapshot = folded(states("CA"), KINDS)
+    first = publish(publisher, snapshot)
+    publisher.forget_dropped(snapshot)
+    publisher.forget_dropped(Snapshot(snapshot.generation - 1, "uat"))
+    assert publisher.recent(first.table.name, first.snapshot_id) is first, "an older catalog says nothing"
+    publisher.forget_dropped(Snapshot(snapshot.generation + 1, "uat"))
     assert publisher._tables == {}
     again = publish(publisher, folded(states("CA"), KINDS))
     assert again == first

@@ -199,6 +199,19 @@ def check_crash(service: Publisher, snapshot: Snapshot, folder: Path, puts: int)
             assert iceberg_files(published) == catalog_files(snapshot)
 
 
+def test_an_older_version_that_a_statement_reads_pushes_no_other_one_out(publisher: Publisher) -> None:
+    """A statement on Spark began with the first version, and others were loaded meanwhile."""
+    states = [EMPTY]
+    for event_id in range(1, 5):
+        states.append(fold(states[-1], [written(record(0, part("CA", event_id, event_id), KINDS), event_id)]))
+    first, *_, last = versions = [publish(publisher, state) for state in states[1:]]
+    for _ in range(3):
+        assert publish(publisher, states[1]).snapshot_id == first.snapshot_id
+        assert publish(publisher, states[-1]).snapshot_id == last.snapshot_id
+    for one in versions:
+        assert publisher.recent(one.table.name, one.snapshot_id) is not None
+
+
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files were encoded, of each call."""

@@ -96,6 +96,18 @@ def test_the_versions_are_those_of_the_generation_that_was_planned(publisher: Pu
     assert pins(tables(publishers={"uat": publisher}), spark, planned([])) == {}
 
 
+def test_a_statement_over_an_older_generation_forgets_no_newer_table(publisher: Publisher) -> None:
+    """It was planned before the table, whose metadata a client of the Iceberg catalog has loaded meanwhile."""
+    made, newer = tables(publishers={"uat": publisher}), replace(snapshot(), generation=8)
+    returns = newer.tables[TableName("uat_silver", "returns")]
+    publisher.forget_dropped(newer)
+    loaded = publisher.publish(returns, layouts_of(returns, newer.asset_states[returns.asset_key]))
+    left = {name: table for name, table in snapshot().tables.items() if name != returns.name}
+    older = {"uat": environment("uat", replace(snapshot(), generation=7, tables=MappingProxyType(left)))}
+    assert asyncio.run(made.run(spark, planned(["uat_silver.orders"]), older, None, ALL)) is not None
+    assert publisher.recent(returns.name, loaded.snapshot_id) is loaded
+
+
 def test_auto_takes_spark_from_a_size_on(publisher: Publisher) -> None:
     found = tables(publishers={"uat": publisher}, spark_auto_bytes=100)
     assert pins(found, auto, planned(["uat_silver.orders"], 99)) is None

@@ -125,7 +125,7 @@ def test_a_statement_as_of_a_past_event_forgets_no_metadata(
         connection.sql(sql, engine="spark", as_of=connection.snapshot.generation)
     forget.assert_not_called()
     connection.sql("SELECT 1", engine="spark")
-    forget.assert_called_once_with(connection.snapshot.tables)
+    forget.assert_called_once_with(connection.snapshot)
 
 
 def test_nothing_is_sent_after_close(

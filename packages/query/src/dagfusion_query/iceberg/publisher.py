@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -17,7 +17,7 @@ from dagfusion_contract.iceberg_names import metadata_name, metadata_of_version,
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_query.access.grants import Grants
-from dagfusion_query.catalog.model import PublishedView, Table
+from dagfusion_query.catalog.model import PublishedView, Snapshot, Table
 from dagfusion_query.config import Config
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
@@ -106,6 +106,7 @@ class Publisher:
         self._is_consolidated, self._clock = is_consolidated, clock
         self._lock = threading.Lock()
         self._tables: dict[TableName, _TableMetadata] = {}
+        self._generation = 0
 
     def folder(self, name: TableName) -> str:
         """Return the URI of the folder of a table's metadata, without a slash at its end."""
@@ -126,7 +127,8 @@ class Publisher:
         with entry.lock:
             if not entry.recent or entry.recent[-1].table is not table:
                 written = self._written(entry, table, _with_columns(table, iceberg_schema(table, layouts)))
-                entry.recent = (*entry.recent[1 - _RECENT :], written)
+                others = [one for one in entry.recent if one.snapshot_id != written.snapshot_id]
+                entry.recent = (*others[1 - _RECENT :], written)
             return entry.recent[-1]
 
     def recent(self, name: TableName, snapshot_id: int) -> Published | None:
@@ -278,14 +280,18 @@ class Publisher:
         file_name = metadata_of_version(version)
         return None if file_name is None else self._writer.read(name, file_name)
 
-    def forget_dropped(self, tables: Container[TableName]) -> None:
+    def forget_dropped(self, snapshot: Snapshot) -> None:
         """Forget the state of tables and views that are not in the catalog. The vacuum deletes their objects.
 
+        An older generation than that of another call changes nothing: a newer table may not be in it.
+
         Args:
-            tables: All names in the catalog.
+            snapshot: The catalog.
         """
         with self._lock:
-            self._tables = {name: entry for name, entry in self._tables.items() if name in tables}
+            if snapshot.generation >= self._generation:
+                self._generation = snapshot.generation
+                self._tables = {name: entry for name, entry in self._tables.items() if name in snapshot.tables}
 
     def close(self) -> None:
         """End the threads."""

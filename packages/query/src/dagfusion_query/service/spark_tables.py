@@ -141,7 +141,7 @@ class SparkTables:
             if table is not None and table.view is None and grants.allow(environment, name):
                 layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
                 if environment in self._publishers:
-                    self._publishers[environment].forget_dropped(state.snapshot.tables)
+                    self._publishers[environment].forget_dropped(state.snapshot)
                 return await self._published(environment, table, layouts)
         raise UnknownTableError(f"table {name} no longer exists: run the statement again")
 

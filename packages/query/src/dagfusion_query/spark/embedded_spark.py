@@ -156,7 +156,7 @@ class EmbeddedSpark:
             return None
         tables = [prepared.bound.snapshot.tables[name] for name in names]
         if publisher is not None and not prepared.bound.snapshot.is_past:
-            publisher.forget_dropped(prepared.bound.snapshot.tables)
+            publisher.forget_dropped(prepared.bound.snapshot)
         pins = {table.name: self._pinned(publisher, table, layouts(prepared, table)) for table in tables}
         operation = str(uuid.uuid4())
         statement = sent_statement(server, sql, values, prepared, pins, operation=operation)

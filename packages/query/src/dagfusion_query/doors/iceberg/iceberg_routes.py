@@ -282,8 +282,8 @@ class IcebergRoutes:
 
     async def _publish(self, state: EnvironmentState, table: Table) -> Published:
         layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
-        self._publishers[state.name].forget_dropped(state.snapshot.tables)
-        self._older.forget_dropped(state.name, state.snapshot.tables)
+        self._publishers[state.name].forget_dropped(state.snapshot)
+        self._older.forget_dropped(state.name, state.snapshot)
         async with self._publishing:
             return await asyncio.to_thread(self._publishers[state.name].publish, table, layouts)
 

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.doors.iceberg.visible_tables import EVERYTHING
 from dagfusion_query.errors import QueryError
 from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
@@ -80,6 +80,7 @@ class OlderSnapshots:
         self._finding: dict[TableName, asyncio.Task[_Found]] = {}
         self._places = asyncio.Semaphore(_FINDING)
         self._table_snapshots: OrderedDict[tuple[TableName, int], TableSnapshot] = OrderedDict()
+        self._generations: dict[str, int] = {}  # of the catalogs, by environment
 
     async def with_them(self, current: Published, publisher: Publisher) -> Published:
         """Return the metadata of a table with its older snapshots, or without them if the search takes too long.
@@ -131,16 +132,21 @@ class OlderSnapshots:
             self._table_snapshots.popitem(last=False)
         return kept
 
-    def forget_dropped(self, environment: str, tables: Container[TableName]) -> None:
+    def forget_dropped(self, environment: str, snapshot: Snapshot) -> None:
         """Forget the older snapshots of the tables of an environment that are not in its catalog.
+
+        An older generation than that of another call changes nothing, as in `Publisher.forget_dropped`.
 
         Args:
             environment: Its name.
-            tables: All names in its catalog.
+            snapshot: Its catalog.
         """
+        if snapshot.generation < self._generations.get(environment, 0):
+            return
+        self._generations[environment] = snapshot.generation
 
         def is_dropped(table: Table) -> bool:
-            return table.environment == environment and table.name not in tables
+            return table.environment == environment and table.name not in snapshot.tables
 
         for name in [name for name, found in self._found.items() if is_dropped(found.current.table)]:
             del self._found[name]
