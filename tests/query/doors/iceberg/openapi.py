@@ -210,19 +210,17 @@ def _recording(app: ASGIApp, exchanges: list[Exchange]) -> ASGIApp:
     async def recording(scope: Scope, receive: Receive, send: Send) -> None:
         sent, answered, start = list[Message](), list[bytes](), dict[str, Any]()
         headers = Headers(scope=scope)
-        while "content-length" in headers and (not sent or sent[-1].get("more_body")):
-            sent.append(await receive())  # an endpoint may leave it unread
-        unread = sent.copy()
 
         async def received() -> Message:
-            if unread:
-                return unread.pop(0)
             sent.append(await receive())
             return sent[-1]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 start.update(message)
+                if not sent and "content-length" in headers:  # the endpoint leaves the body unread
+                    while (await received()).get("more_body"):
+                        pass
             answered.append(message.get("body", b""))
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 remember()  # before the client can have all of it
