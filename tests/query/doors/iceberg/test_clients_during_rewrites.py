@@ -13,7 +13,7 @@ import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from tests.pipeline.written import key_range
-from tests.query.doors.iceberg.lake import PATIENCE_S, Lake
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of
 
 PLACES = ("a", "b", "c", "d")
 REWRITES = 2
@@ -60,14 +60,19 @@ def rewriting(
 def planned(lake: Lake, table: str) -> Iterator[Mapping[str, Read]]:
     """Let each client load the table; yield what reads the snapshot that it loaded."""
     loaded, sql = lake.pyiceberg().load_table(table), f"SELECT place, n FROM lake.{table}"
-    frame = pl.scan_iceberg(loaded, snapshot_id=loaded.metadata.current_snapshot_id, storage_options=loaded.config)
+    snapshot_id = loaded.metadata.current_snapshot_id
+    frame = pl.scan_iceberg(loaded, snapshot_id=snapshot_id, storage_options=loaded.config)
+    of_service = lake.planning().load_table(table)
     with lake.duckdb() as duck:
         duck.execute("BEGIN")
         duck.execute(f"{sql} LIMIT 0")
         yield {
             "duckdb": lambda: duck.execute(sql).fetchall(),
             "polars": lambda: frame.select("place", "n").collect().rows(),
-            "pyiceberg": lambda: [(row["place"], row["n"]) for row in loaded.scan().to_arrow().to_pylist()],
+            "pyiceberg": lambda: rows_of(loaded.scan().to_arrow().select(["place", "n"])),
+            "pyiceberg with plans": lambda: rows_of(
+                of_service.scan(snapshot_id=snapshot_id).to_arrow().select(["place", "n"])
+            ),
         }
 
 

@@ -1,9 +1,9 @@
-"""Daft, and Sail as a cluster in one process, give DagFusion's answers over 1,500 partitions.
+"""Daft, and Sail as a cluster in one process, give DagFusion's answers over 1,500 partitions, also of both kinds.
 
 benchmarks/test_iceberg.py does the same over 18,250 partitions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,9 +15,11 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_query.errors import RemoteEngineError
 from dagfusion_stack.dagster import RUN_ENVIRON
+from tests.pipeline.written import key_range
 from tests.query.conftest import Deployment
 from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of, running
 from tests.query.doors.iceberg.other_clients import Daft, running_daft
+from tests.query.doors.iceberg.test_consolidated import large_files, scanned
 from tests.query.spark.sail import answer, local_cluster
 
 PREFIX, NAME = "many", "many"
@@ -33,6 +35,12 @@ STATEMENTS = {
     "full scan": f"SELECT kind, {SUMS} FROM {{}} GROUP BY kind",
     "full scan by place": f"SELECT place, {SUMS} FROM {{}} GROUP BY place",
 }
+PARTITIONS = dg.MultiPartitionsDefinition(
+    {
+        "date": dg.DailyPartitionsDefinition(DATES[0], end_date="2024-01-31"),
+        "place": dg.StaticPartitionsDefinition([*PLACES]),
+    }
+)
 # A limit that docs/how-to/distributed.md tells of: drop it when an upgrade of Sail runs the statement.
 NOT_IN_SAIL = "full scan by place"
 pytestmark = pytest.mark.usefixtures("long")
@@ -51,38 +59,48 @@ def lake(
         yield lake
 
 
-@pytest.fixture(scope="module")
-def consolidate(lake: Lake, s3_fields: dict[str, Any]) -> Callable[[], int]:
-    """Consolidates the table, and returns the number of large objects; the table is there."""
-    manager = PartitionedS3ParquetIOManager(**s3_fields, prefix=PREFIX, **Daft.options)
-    partitions = dg.MultiPartitionsDefinition(
-        {
-            "date": dg.DailyPartitionsDefinition(DATES[0], end_date="2024-01-31"),
-            "place": dg.StaticPartitionsDefinition([*PLACES]),
-        }
-    )
+class Many:
+    """The table.
 
-    @dg.asset(name=NAME, partitions_def=partitions)
-    def made() -> pl.DataFrame:
-        keys = [(date, place) for date in DATES for place in PLACES for _ in range(ROWS)]
-        frame = pl.DataFrame(keys, ["date", "place"], orient="row").with_columns(pl.col("date").str.to_date())
-        numbers = pl.int_range(len(keys))
-        return frame.with_columns(n=numbers, kind=numbers % 7, text=pl.format("text of {}", numbers))
+    Args:
+        lake: The deployment.
+        manager: Writes the partitions.
+    """
 
-    first, last = (f"{date}|{place}" for date, place in ((DATES[0], PLACES[0]), (DATES[-1], PLACES[-1])))
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in RUN_ENVIRON.items():  # or each event is a transaction
-            patch.setenv(variable, value)
-        lake.materialize(made, manager, tags=tags)
+    def __init__(self, lake: Lake, manager: PartitionedS3ParquetIOManager) -> None:
+        self._lake, self._manager = lake, manager
 
-    def run() -> int:
-        record = lake.instance.report_runless_asset_event
-        consolidated = consolidate_asset(lake.instance, manager, dg.AssetKey(NAME), "6f9619ff", record)
-        lake.environments.refresh(PATIENCE_S)
+    def write(self, dates: Sequence[str], places: Sequence[str], first: int = 0) -> None:
+        """Write partitions, whose rows are numbered from the first number on."""
+
+        @dg.asset(name=NAME, partitions_def=PARTITIONS)
+        def made() -> pl.DataFrame:
+            keys = [(date, place) for date in dates for place in places for _ in range(ROWS)]
+            frame = pl.DataFrame(keys, ["date", "place"], orient="row").with_columns(pl.col("date").str.to_date())
+            numbers = pl.int_range(first, first + len(keys))
+            return frame.with_columns(n=numbers, kind=numbers % 7, text=pl.format("text of {}", numbers))
+
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in RUN_ENVIRON.items():  # or each event is a transaction
+                patch.setenv(variable, value)
+            tags = key_range(f"{dates[0]}|{places[0]}", f"{dates[-1]}|{places[-1]}")
+            self._lake.materialize(made, self._manager, tags=tags)
+
+    def consolidate(self) -> int:
+        """Consolidate the table, and return the number of large objects that were written."""
+        instance = self._lake.instance
+        record = instance.report_runless_asset_event
+        consolidated = consolidate_asset(instance, self._manager, dg.AssetKey(NAME), "6f9619ff", record)
+        self._lake.environments.refresh(PATIENCE_S)
         return consolidated.objects
 
-    return run
+
+@pytest.fixture(scope="module")
+def many(lake: Lake, s3_fields: dict[str, Any]) -> Many:
+    """The table with all partitions."""
+    made = Many(lake, PartitionedS3ParquetIOManager(**s3_fields, prefix=PREFIX, **Daft.options))
+    made.write(DATES, PLACES)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +126,7 @@ def clients(
 
 
 def test_many_partitions_and_then_few_objects(
-    lake: Lake, consolidate: Callable[[], int], clients: dict[str, Callable[[str], pa.Table]]
+    lake: Lake, many: Many, clients: dict[str, Callable[[str], pa.Table]]
 ) -> None:
     expected = {name: rows_of(lake.own(sql.format(TABLE))) for name, sql in STATEMENTS.items()}
     assert [len(rows) for rows in expected.values()] == [ROWS, 30, 50, 7, 50]
@@ -120,7 +138,19 @@ def test_many_partitions_and_then_few_objects(
         else:
             assert rows_of(clients["sail"](sql)) == expected[name], name
 
-    assert 0 < consolidate() < len(PLACES)
+    written = many.consolidate()
+    assert 1 < written < len(PLACES)
+    assert large_files(lake, TABLE) == scanned(lake, TABLE)
     for name, sql in STATEMENTS.items():
         for client, run in clients.items():
             assert rows_of(run(sql)) == expected[name], (client, name)
+
+    # Both kinds: a partition is written again, so one large object is no longer current.
+    many.write(DATES[4:5], PLACES[7:8], first=1_000_000)
+    assert len(large_files(lake, TABLE)) == written - 1
+    assert len(scanned(lake, TABLE)) > written
+    changed = {name: rows_of(lake.own(sql.format(TABLE))) for name, sql in STATEMENTS.items()}
+    assert all(changed[name] != rows for name, rows in expected.items())
+    for name, sql in STATEMENTS.items():
+        for client, run in clients.items():
+            assert rows_of(run(sql)) == changed[name], (client, name)
