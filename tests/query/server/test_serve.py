@@ -363,6 +363,7 @@ def test_an_environment_that_is_down_does_not_keep_it_from_starting(dagster_home
             return {one["name"]: one["problem"] and one["problem"]["code"] for one in read}
 
         assert eventually(lambda: problems() == {"uat": None, "prod": "environment_unavailable"})
+        assert client.get("/readyz").status_code == 200
         down = client.post("/v1/sql", json={"sql": "SELECT * FROM prod_silver.orders"})
         assert (down.status_code, down.json()["code"]) == (503, "environment_unavailable")
         assert "secret" not in down.text + client.get("/v1/tables").text
