@@ -1,6 +1,7 @@
 """A caller that leaves in the moment in which its worker comes."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_registry import Query, Registry
+from dagfusion_query.service.repeated_statements import RepeatedStatements
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.worker_handle import Handle, Transition
@@ -44,10 +46,12 @@ def test_the_worker_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
         worker = Handle(pool._take_back, pool._ended, 0.3, 1 << 30)
         pool._workers.add(worker)
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
-        metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
+        catalogs: Any = NoCatalogs()
+        metrics = Metrics(pool, admission, catalogs)
         no_spark = SparkTables(ServiceSettings(), None, {})
-        past = PastFinder(NoCatalogs())  # type: ignore[arg-type]
-        shared = ServiceParts(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics, past, no_spark)  # type: ignore[arg-type]
+        past = PastFinder(catalogs)
+        unknown = RepeatedStatements(catalogs, 0)
+        shared = ServiceParts(ServiceSettings(), catalogs, registry, pool, admission, metrics, past, no_spark, unknown)
         running = ActiveQuery(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), Mode.run)
         task = asyncio.create_task(running.begin())
         while not pool._waiting:  # noqa: ASYNC110  # step by step, as below

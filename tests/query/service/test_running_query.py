@@ -24,6 +24,7 @@ from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.query_registry import Query, Registry
+from dagfusion_query.service.repeated_statements import RepeatedStatements
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
@@ -107,7 +108,10 @@ class Nothing:
 
 def parts(registry: Registry, workers: Any, admission: Admission, traces: Any = None) -> ServiceParts:
     nothing: Any = Nothing()
-    return ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, NO_SPARK, traces)
+    unknown = RepeatedStatements(nothing, 0)
+    return ServiceParts(
+        ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, NO_SPARK, unknown, traces
+    )
 
 
 @pytest.fixture

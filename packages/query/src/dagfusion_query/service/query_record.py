@@ -82,6 +82,13 @@ class QueryRecord:
         """Record that the first rows have come."""
         self.entry.update(state=State.streaming)
 
+    def kept(self, plan: Planned, end: End) -> None:
+        """Record a kept result, which is there at once."""
+        self.admitted()
+        self.planned(plan)
+        self.streaming()
+        self.sent(end)
+
     def sent(self, end: End) -> None:
         """Record the cost of a result of which the worker has sent everything."""
         self._fetches = end.fetches

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.query_documents import ExplanationDocument, Stats
 from dagfusion_query.engine_choice import EngineChoice
@@ -25,12 +24,14 @@ from dagfusion_query.errors import (
     ServiceUnavailableError,
     StaleObjectError,
 )
+from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, AdmissionPlace
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import FoundPast, PastFinder
 from dagfusion_query.service.query_record import QueryRecord
 from dagfusion_query.service.query_registry import Query, Registry, sources_of
+from dagfusion_query.service.repeated_statements import KeptResult, RepeatedStatements
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
@@ -59,6 +60,7 @@ class ServiceParts:
     metrics: Metrics
     past: PastFinder
     spark: SparkTables
+    repeated: RepeatedStatements
     traces: "Traces | None" = None
 
 
@@ -93,10 +95,15 @@ class ActiveQuery:
         self._worker: Handle | None = None  # until its last message was read
         self._past: FoundPast | None = None
         self._spark_run: SparkRun | None = None
+        self._result_key: bytes | None = None  # by which the service keeps the result
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
         self._taken_at: float | None = None  # when the client took the last piece, while it has not come for the next
         limit_s = min(shared.settings.query_timeout_s, query.timeout_s or shared.settings.query_timeout_s)
-        self._timers = [self._loop.call_later(limit_s, self.stop, _timeout(limit_s))]
+        too_long = QueryTimeoutError(
+            f"the query took longer than the {limit_s:g} s that it may take: filter it, or raise its timeout or "
+            "DAGFUSION_QUERY_TIMEOUT_S"
+        )
+        self._timers = [self._loop.call_later(limit_s, self.stop, too_long)]
 
     @property
     def is_complete(self) -> bool:
@@ -120,10 +127,17 @@ class ActiveQuery:
             QueryError: The query cannot run, failed, or was stopped.
         """
         try:
+            choice = self._shared.spark.choice(self._query, self._mode)
+            if self._mode is Mode.run and choice is EngineChoice.local:
+                self._result_key = self._shared.repeated.result_key(self._query, self._caller)
+            if (kept := self._shared.repeated.result(self._result_key)) is not None:
+                self._answer(kept)
+                return self
             await self._admission()
             if self._query.as_of is not None:
-                self._past = await self._find_past(self._query.as_of)
-            await self._start(StaleRetries())
+                finding = self._shared.past.find(self._query.sql, self._query.as_of, self._caller.grants)
+                self._past = await self._interruptible(finding, FoundPast.close)
+            await self._start(StaleRetries(), choice)
         except QueryError as error:
             self._close(error)
             raise
@@ -136,15 +150,6 @@ class ActiveQuery:
             self.stop(fault)
             raise fault from error
         return self
-
-    async def _find_past(self, as_of: AsOf) -> FoundPast:
-        """Find the past tables; if the query was stopped meanwhile, they are let go."""
-        finding = self._shared.past.find(self._query.sql, as_of, self._caller.grants)
-        found: FoundPast = await self._interruptible(finding, FoundPast.close)
-        if self._error is not None:
-            found.close()
-            raise self._error
-        return found
 
     def __aiter__(self) -> AsyncIterator[memoryview | bytes]:
         """Iterate over the bytes; in the Arrow format each piece is whole messages."""
@@ -196,19 +201,19 @@ class ActiveQuery:
         self._close(error)
 
     async def _admission(self) -> None:
-        admitted = self._loop.create_future()
-        self._place = self._shared.admission.enter(self._caller.user, lambda: _set(admitted))
-        if not admitted.done():
+        admitted = asyncio.Event()
+        self._place = self._shared.admission.enter(self._caller.user, admitted.set)
+        if not admitted.is_set():
             await self._queued(admitted)
         if self._error is not None:
             raise self._error
         self._record.admitted()
 
-    async def _queued(self, admitted: "asyncio.Future[None]") -> None:
+    async def _queued(self, admitted: asyncio.Event) -> None:
         limit_s = self._shared.settings.queue_timeout_s
         timer = self._loop.call_later(limit_s, lambda: self.stop(self._shared.admission.too_busy(limit_s)))
         try:
-            await self._interruptible(admitted)
+            await self._interruptible(admitted.wait())
         finally:
             timer.cancel()
 
@@ -216,7 +221,7 @@ class ActiveQuery:
         """Wait for something that `stop` may cut short."""
         waiting = self._waiting = asyncio.ensure_future(awaitable)
         try:
-            return await waiting
+            found = await waiting
         except asyncio.CancelledError:
             if undo is not None and waiting.done() and not waiting.cancelled() and waiting.exception() is None:
                 undo(waiting.result())  # it came in the moment in which nobody wanted it any more
@@ -225,11 +230,15 @@ class ActiveQuery:
             raise
         finally:
             self._waiting = None
+        if self._error is not None:
+            if undo is not None:
+                undo(found)
+            raise self._error
+        return found
 
-    async def _start(self, retries: StaleRetries, choice: EngineChoice | None = None) -> None:
+    async def _start(self, retries: StaleRetries, choice: EngineChoice) -> None:
         environments = self._shared.environments
         states, self._spark_run = environments.states, None
-        choice = choice or self._shared.spark.choice(self._query, self._mode)
         if choice is not EngineChoice.local:
             pinned = environments.states()
             self._spark_run = await self._run_on_spark(choice, pinned)
@@ -253,7 +262,7 @@ class ActiveQuery:
                 await self._interruptible(refresh)
             if self._error is not None:
                 raise self._error from None
-            await self._start(retries)
+            await self._start(retries, choice)
 
     async def _run_on_spark(self, choice: EngineChoice, states: Mapping[str, EnvironmentState]) -> SparkRun | None:
         """Return how Spark runs the statement, after a worker has planned it; None if a worker runs it."""
@@ -262,8 +271,6 @@ class ActiveQuery:
         )
         finding = self._shared.spark.run(choice, planned, states, self._past, self._caller.grants)
         found: SparkRun | None = await self._interruptible(finding)
-        if self._error is not None:
-            raise self._error
         return found
 
     async def _on_worker(self, statement: Callable[[], Statement], receive: Callable[[Handle], Awaitable[T]]) -> T:
@@ -294,32 +301,39 @@ class ActiveQuery:
         if (idle := self._shared.pool.lease_idle()) is not None:
             return idle
         worker: Handle = await self._interruptible(self._shared.pool.lease(), Handle.release)
-        if self._error is not None:  # it was stopped in the moment in which the worker came
-            worker.release()
-            raise self._error
         return worker
 
     async def _receive_first(self, worker: Handle) -> None:
         while True:
             message = await worker.next()
             if message.kind is Kind.planned:
-                self._schema = message.body
-                self._record.planned(message.read(Planned))
+                self._schema, planned = message.body, message.read(Planned)
+                self._record.planned(planned)
             elif message.kind is Kind.end:
                 self._end(message)
                 self.explanation = message.read(End).explanation
                 return
             else:
-                self._stream()
+                self._record.streaming()
+                self._taken_at = time.perf_counter()
+                self._watch_client()
+                self._first = message.body
                 if (end := worker.end()) is not None:
                     self._end(end)
-                self._first = message.body
+                    self._keep(planned, end)
                 return
 
-    def _stream(self) -> None:
-        self._record.streaming()
-        self._taken_at = time.perf_counter()
-        self._watch_client()
+    def _keep(self, planned: Planned, end: Message) -> None:
+        """Keep a result that came at once, if a worker had kept it."""
+        if planned.path == CACHE and self._schema is not None and self._first is not None:
+            kept = KeptResult(bytes(self._schema), bytes(self._first), planned, end.read(End))
+            self._shared.repeated.keep_result(self._result_key, self._query, self._caller, kept)
+
+    def _answer(self, kept: KeptResult) -> None:
+        """Answer with a kept result, which needs neither a place nor a worker."""
+        self._schema, self._first = kept.schema, kept.body
+        self._record.kept(kept.planned, kept.end)
+        self._close(None)
 
     def _watch_client(self) -> None:
         """Cancel the query when its client takes nothing for too long."""
@@ -384,15 +398,3 @@ class ActiveQuery:
 
 def _disconnected() -> QueryCancelledError:
     return QueryCancelledError("the client disconnected before the end of the result")
-
-
-def _timeout(limit_s: float) -> QueryTimeoutError:
-    return QueryTimeoutError(
-        f"the query took longer than the {limit_s:g} s that it may take: filter it, or raise its timeout or "
-        "DAGFUSION_QUERY_TIMEOUT_S"
-    )
-
-
-def _set(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)

@@ -33,11 +33,11 @@ from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.iceberg.publisher import open_publishers
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.described_statements import DescribedStatements
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_history import QueryHistory, page
 from dagfusion_query.service.query_registry import FINISHED, Query, Registry, sources
+from dagfusion_query.service.repeated_statements import RepeatedStatements
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.warm_up import Budget, QueriedTables, WarmUp
@@ -93,7 +93,9 @@ class Service:
         self._past = PastFinder(environments)
         self.publishers = open_publishers(config)
         self._spark = SparkTables(s, self._configured.spark, self.publishers)
-        self._described = DescribedStatements(environments)
+        base = next((e.settings for e in config.environments), Settings())  # caches are the same in all
+        result_bytes = 0 if base.result_cache_dir == NO_STATE else base.result_cache_memory_bytes
+        self._repeated = RepeatedStatements(environments, result_bytes)
         self._shared = ServiceParts(
             s,
             environments,
@@ -103,6 +105,7 @@ class Service:
             self._metrics,
             self._past,
             self._spark,
+            self._repeated,
             traces,
         )
         self._histories = asyncio.Semaphore(_HISTORIES)
@@ -167,7 +170,7 @@ class Service:
 
     def described(self, query: Query, caller: Caller) -> pa.Schema | None:
         """Return the columns that a statement's result would have, if they are known. From any thread."""
-        return None if self._stopping else self._described.get(self._described.key(query, caller))
+        return None if self._stopping else self._repeated.schema(query, caller)
 
     async def describe(self, query: Query, caller: Caller) -> pa.Schema:
         """Return the columns that a statement's result would have.
@@ -177,10 +180,9 @@ class Service:
         """
         if (description := self.described(query, caller)) is not None:
             return description
-        key = self._described.key(query, caller)
+        key = self._repeated.schema_key(query, caller)
         schema = (await self.run(query, caller, Mode.describe)).schema
-        if key == self._described.key(query, caller):  # else the catalog has changed, and the worker may have seen that
-            self._described.put(key, schema)
+        self._repeated.keep_schema(key, query, caller, schema)
         return schema
 
     async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
