@@ -95,6 +95,24 @@ def immediate_answers(rows: pa.Table, folder: Path) -> Iterator[str]:
             server.kill()
 
 
+@contextlib.contextmanager
+def bare_door(variables: Mapping[str, str]) -> Iterator[int]:
+    """Run `bare_door` over a lake, and yield its port."""
+    server = subprocess.Popen(  # this interpreter, and a module of ours
+        [sys.executable, "-m", "benchmarks.bare_door"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **variables},
+    )
+    with server:
+        try:
+            assert server.stdout is not None
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
+
+
 def call_as_adbc_does(client: flight.FlightClient) -> pa.Table:
     """Make the four calls of ADBC for one statement, with pyarrow's client, to a server that looks at none of them."""
     list(client.do_action(flight.Action("CreatePreparedStatement", b"")))

@@ -5,6 +5,8 @@ from typing import Any
 
 from benchmarks.tables import seconds, table
 
+BARE = "HTTP, raw, bare"
+
 
 def of_service(found: Mapping[str, Any]) -> str:
     """Write the section of what was found of the service; empty if it was not measured."""
@@ -18,6 +20,12 @@ def of_service(found: Mapping[str, Any]) -> str:
         ["point query", *(heading for title in columns for heading in (title, "more than embedded"))],
         [[name, *(seconds(s) for found in columns.values() for s in _and_added(found, name))] for name in times],
     )
+    if BARE in times:
+        points += (
+            f"\n\n`{BARE}` is an HTTP server that passes the statement to a process with the embedded engine, and does"
+            " nothing else: no access, admission, limits, cancellation, stats, log or metrics. It shows what HTTP and"
+            " a second process add by themselves."
+        )
     if (spent := found.get("service_point_processor_s")) is not None:
         points += f"\n\n{_processor_time(spent)}"
     if (alone := found.get("service_driver_alone_s")) is not None:

@@ -14,6 +14,7 @@ import dagfusion_query
 from benchmarks import service
 from benchmarks.conftest import Findings
 from benchmarks.dataset import TABLE, Dataset
+from benchmarks.service_section import BARE
 from benchmarks.workload import DATE_QUERY, POINT, STATE_QUERY
 from dagfusion_stack import ports
 
@@ -45,6 +46,8 @@ def test_what_door_and_worker_add_to_a_point_query(
         dagfusion_query.connect(server.flight) as over_flight,
         flight_sql.connect(server.flight, autocommit=True) as over_adbc,
         over_adbc.cursor() as kept,
+        service.bare_door({**data.place.variables, **service.NO_RESULTS}) as bare_port,
+        contextlib.closing(http.client.HTTPConnection(ports.LOOPBACK, bare_port)) as bare,
         contextlib.closing(raw),
     ):
         asked = {"embedded": embedded, "HTTP client": over_http, "Flight client": over_flight}
@@ -68,13 +71,17 @@ def test_what_door_and_worker_add_to_a_point_query(
         doors = {
             **functions,
             "HTTP, raw": lambda: service.ask(raw, sql),
+            BARE: lambda: service.ask(bare, sql),
             "Flight SQL, ADBC": adbc,
             "Flight SQL, ADBC, cursor kept": adbc_again,
         }
+        assert service.ask(bare, sql).size_bytes > 0
         findings["service_point_s"] = service.in_turns(doors, ROUNDS)
-        findings["service_point_processor_s"] = service.processor_time(doors, server, ROUNDS)
+        own = {name: door for name, door in doors.items() if name != BARE}
+        findings["service_point_processor_s"] = service.processor_time(own, server, ROUNDS)
         with service.beside_dagster(data.home, data.place.variables):
-            raw.close()  # and is opened again: the service may have closed it while Dagster started
+            for idle in (raw, bare):
+                idle.close()  # and is opened again: the server may have closed it while Dagster started
             findings["service_point_beside_dagster_s"] = service.in_turns(doors, ROUNDS)
         with (
             service.immediate_answers(adbc(), tmp_path) as url,

@@ -178,8 +178,8 @@ def of_service(**findings: object) -> dict[str, Any]:
     """Return a run with the measurements that the section of the service begins with."""
     soak = {"clients": 2, "seconds": 1.0, "answers": {"200": 9}, "p50_ms": 1.0, "p99_ms": 2.0}
     soak |= {"rss_first_mb": 1.0, "rss_peak_mb": 2.0}
+    findings = {"service_point_s": {"embedded": 0.004, "HTTP, raw": 0.005}} | findings
     return document(
-        service_point_s={"embedded": 0.004, "HTTP, raw": 0.005},
         service_rate_mb_s={"HTTP": 700.0},
         service_large_rss_mb={"before": 1.0, "after": 2.0},
         service_soak=soak,
@@ -203,6 +203,13 @@ def test_the_report_says_which_process_a_door_takes_its_time_in() -> None:
     text = report.markdown(report.read(of_service(service_point_processor_s=spent)))
     assert "| HTTP, raw | 5.0 ms | 1.0 ms |" in text
     assert "| HTTP, raw | 0.4 ms | 1.2 ms | 3.1 ms | 4.7 ms |" in text
+
+
+def test_the_report_says_what_the_bare_door_is() -> None:
+    times = {"embedded": 0.004, "HTTP, raw": 0.007, "HTTP, raw, bare": 0.0055}
+    text = report.markdown(report.read(of_service(service_point_s=times)))
+    assert "| HTTP, raw, bare | 5.5 ms | 1.5 ms |" in text
+    assert "`HTTP, raw, bare` is an HTTP server" in text
 
 
 def test_sections_without_measurements_are_left_out() -> None:

@@ -23,6 +23,7 @@ from dagfusion_query.service.worker_handle import Handle
 from dagfusion_query.worker.messages import Cost, End, Planned
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served, serving
+from tests.tiers import examples
 from tests.waiting import eventually
 
 SQL = "SELECT * FROM local_gold.totals"
@@ -186,7 +187,7 @@ def test_no_results_without_a_folder_for_them(kept: Callable[..., KeptLake]) -> 
     assert not lake.is_known()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=10)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(10))
 @given(steps=st.lists(WRITE | ASK, min_size=5, max_size=25))
 def test_a_known_result_is_always_that_of_the_rows_now(
     steps: list[tuple[str, Any]],
