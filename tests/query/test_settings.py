@@ -31,6 +31,7 @@ SAID = {
     "iceberg_credentials": "keys",
     "spark_remote": "sc://spark:15002",
 }
+LISTS = {"iceberg_origins": "https://app.example.com"}
 PAIRS = {"tls_certificate": "tls_key", "tls_key": "tls_certificate"}
 
 
@@ -39,9 +40,9 @@ def ids(value: object) -> str:
 
 
 def said(known: "Field[Any]") -> Any:
-    """Return a value that a setting can have, and does not have by itself."""
-    if known.name in SAID:
-        return SAID[known.name]
+    """Return a value that a setting can have, and does not have by itself; of a list, its only item."""
+    if known.name in SAID | LISTS:
+        return (SAID | LISTS)[known.name]
     if known.metadata["choices"]:
         return str(known.metadata["choices"][-1])
     return f"/{known.name}" if isinstance(known.default, str | None) else 7.0 if isinstance(known.default, float) else 7
@@ -51,7 +52,8 @@ def read(section: str, name: str, variables: dict[str, str] | None = None) -> An
     config = read_config({"DAGFUSION_EVENT_LOG": "/home", **(variables or {})})
     if name == "state_dir":
         return str(config.state_dir)
-    return getattr(config.service if section == "service" else config.environments[0].settings, name)
+    value = getattr(config.service if section == "service" else config.environments[0].settings, name)
+    return next(iter(value)) if name in LISTS else value
 
 
 @pytest.mark.parametrize(("section", "known"), IN_FILES, ids=ids)

@@ -24,6 +24,9 @@ ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
+_ORIGIN = re.compile(
+    r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::[1-9][0-9]{0,4})?"
+)  # as browsers write it
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
 LISTED_OBJECTS, ORPHANS_AFTER_H = 100_000, 24.0  # of `dagfusion doctor`, by default
 _CORES = os.cpu_count() or 1
@@ -37,8 +40,12 @@ def _are_grant_names(text: str) -> bool:
     return all(is_grant_name(name.strip()) for name in text.split(","))
 
 
-def _grant_names(text: str) -> frozenset[str]:
+def _items(text: str) -> frozenset[str]:
     return frozenset(listed(text))
+
+
+def _are_origins(text: str) -> bool:
+    return all(_ORIGIN.fullmatch(origin) for origin in listed(text))
 
 
 def _without_last_slash(text: str) -> str:
@@ -100,7 +107,7 @@ class ConfigSettings:
         shown="no table",
         accepts=_are_grant_names,
         requirement=f"{REQUIREMENT}, separated by commas",
-        read=_grant_names,
+        read=_items,
     )
 
     @classmethod
@@ -183,6 +190,17 @@ class ServiceSettings:
         "Hours for which a replaced state of a table stays a snapshot in the Iceberg catalog, for tables with "
         "`per_run` names: at most `older_than_hours` of the vacuum, which deletes the objects.",
         section="service",
+    )
+    iceberg_origins: frozenset[str] = setting(
+        "DAGFUSION_ICEBERG_ORIGINS",
+        frozenset(),
+        "Web pages that may use the Iceberg catalog in a browser (CORS): their origins, separated by commas, such as "
+        "`https://app.example.com`. Such a page can read the tables that need no token, as the user who opens it.",
+        shown="no pages of other sites",
+        section="service",
+        accepts=_are_origins,
+        requirement="origins such as https://app.example.com or http://localhost:3000, separated by commas",
+        read=_items,
     )
     sts_endpoint_url: str | None = setting(
         "AWS_ENDPOINT_URL_STS",

@@ -21,6 +21,7 @@ from dagfusion_query.catalog.model import Table, layouts_of
 from dagfusion_query.config import Config
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
 from dagfusion_query.doors.http.requests_and_responses import read_body
+from dagfusion_query.doors.iceberg.cross_origin import CrossOriginMiddleware
 from dagfusion_query.doors.iceberg.older_snapshots import OlderSnapshots
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, PlannedTable, more_tasks, plan
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
@@ -130,9 +131,11 @@ class IcebergRoutes:
             settings=self._settings,
             guarded=(f"{PATH}/v1/",),
             unguarded=(f"{PATH}/v1/oauth/tokens",),
+            origins=self._settings.iceberg_origins,
             refuse=refusal,
         )
-        return [Mount(PATH, routes=routes, middleware=[guard])]
+        pages = Middleware(CrossOriginMiddleware, origins=self._settings.iceberg_origins)
+        return [Mount(PATH, routes=routes, middleware=[pages, guard])]
 
     async def configuration(self, _: Request) -> Response:
         """Return the endpoints of the catalog. Clients call no others."""
