@@ -16,7 +16,7 @@ from dagfusion_query.engine.plan_execution import Finished
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import EXIT_CODE
-from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Statement
+from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Phase, Statement
 from dagfusion_query.worker.result_chunks import ResultChunks
 from dagfusion_query.worker.statements import BusyThreadsError, Statements
 from dagfusion_query.worker.worker_engine import RedactedPlans
@@ -62,9 +62,9 @@ def test_threads_that_go_on_after_a_statement_end_the_worker_and_no_other_proces
     whole = replace(cut, wanted_rows=None, limit_rows=2)
     messages = [Message(Kind.statement, orjson.loads(codec.encode(each))) for each in (cut, whole)]
 
+    statements.run(messages[1], lambda *_: None)  # to its own end, after which nothing can go on
     with pytest.raises(BusyThreadsError):
         statements.run(messages[0], lambda *_: None)
-    statements.run(messages[1], lambda *_: None)  # to its own end, after which nothing can go on
 
     ended: list[int] = []
 
@@ -76,6 +76,24 @@ def test_threads_that_go_on_after_a_statement_end_the_worker_and_no_other_proces
     with pytest.raises(SystemExit):
         statements.serve(iter(messages[:1]), lambda *_: None)
     assert ended == [EXIT_CODE]
+
+
+def test_a_statement_that_waited_for_one_that_left_threads_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service takes a crash of a worker that has begun a statement for that statement's doing."""
+    monkeypatch.setattr("dagfusion_query.worker.statements.comes_to_rest", lambda _: False)
+    cut = replace(STATEMENT, sql="SELECT 1 UNION ALL SELECT 2", limit_bytes=10_000, wanted_rows=1)
+    message = Message(Kind.statement, orjson.loads(codec.encode(cut)))
+    phases, sent = list[Phase](), list[Any]()
+    statements = Statements(CONFIGURATION, phases.append)
+    with pytest.raises(BusyThreadsError):
+        statements.run(message, lambda *_: None)
+    assert phases[-1] is Phase.resting
+
+    with pytest.raises(BusyThreadsError):
+        statements.run(message, lambda *messages: sent.extend(messages))
+
+    assert (phases[-1], sent) == (Phase.resting, [])
+    statements._engine.close()
 
 
 @pytest.mark.parametrize("is_analysis", [False, True])

@@ -233,7 +233,8 @@ class Statements:
     def __init__(self, configuration: Configuration, mark: Callable[[Phase], None]) -> None:
         self._mark = mark
         self._listening = threading.Lock()
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # of the next one
+        self._is_busy = False  # True once threads have outlived a statement: this process is about to end
         self._lock = threading.Lock()  # of the next one
         self._current: StatementExecution | None = None
         environments = configuration.settings.values()
@@ -286,9 +287,11 @@ class Statements:
 
         Raises:
             SocketClosedError: The service is gone.
-            BusyThreadsError: The statement ended early, and a thread goes on without it.
+            BusyThreadsError: This statement, or the one before it, ended early, and a thread goes on without it.
         """
         with self._turn:
+            if self._is_busy:  # this statement does not begin here, so the service gives it to another worker
+                raise BusyThreadsError
             execution = StatementExecution(
                 message.read(Statement), self._engine, self._redactor, self._requests, self._mark
             )
@@ -299,6 +302,7 @@ class Statements:
                 self._current = None
             # Some of DataFusion's joins continue after their result was dropped.
             if execution.abandon() and not comes_to_rest(_REST_S):
+                self._is_busy = True
                 raise BusyThreadsError
             if execution.is_counted:
                 self._requests.restart_after_count()
