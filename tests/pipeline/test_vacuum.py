@@ -182,6 +182,24 @@ def test_the_file_of_a_wiped_asset_stays_though_a_run_of_its_parent_wrote_it(
     assert found == {first["a"], second["b"]}
 
 
+def test_the_file_of_a_wiped_asset_stays_though_a_partition_of_its_parent_has_its_name(
+    instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    """A run of the child alone wrote it."""
+    parent, child = dg.AssetKey(["s", "w"]), dg.AssetKey(["s", "w", "c"])
+    first = write_a_run(instance, manager, parent, "c", is_flat=True)
+    write_a_run(instance, manager, parent, "c", is_flat=True)
+
+    @dg.asset(key=child)
+    def made(context: dg.AssetExecutionContext) -> None:
+        put(f"{manager.prefix}/s/w/c-{context.run.run_id}.parquet")
+
+    assert dg.materialize([made], instance=instance).success
+    instance.wipe_assets([child])
+    since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    assert [one.key for one in superseded_objects(instance, manager, parent, since)] == first
+
+
 def write_both(
     instance: dg.DagsterInstance,
     manager: Hive,

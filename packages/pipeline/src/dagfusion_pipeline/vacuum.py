@@ -224,9 +224,9 @@ def _surely_of(
 
     def is_own(key: str) -> bool:
         assets = assets_of.get(run_of(key) or "", set())
-        if asset_key not in assets:
-            return renamed(key, "") in places
-        return not any(is_below(other, asset_key) and may_be_of(manager, other, key) for other in assets)
+        if any(is_below(other, asset_key) and may_be_of(manager, other, key) for other in assets):
+            return False
+        return asset_key in assets or renamed(key, "") in places
 
     return [one for one in found if one.key not in unsure or is_own(one.key)]
 
