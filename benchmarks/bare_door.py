@@ -13,7 +13,7 @@ import sys
 
 import pyarrow as pa
 import uvicorn
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from starlette.types import Receive, Scope, Send
 
 import dagfusion_query
 
@@ -22,7 +22,7 @@ _READ_BYTES = 1 << 16
 
 
 class BareDoor:
-    """The server. An ASGI application.
+    """The server, an ASGI application for one client: it passes one statement at a time.
 
     Args:
         worker: The server's end of the worker's socket.
@@ -31,22 +31,24 @@ class BareDoor:
     def __init__(self, worker: socket.socket) -> None:
         self._worker = worker
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST` with a JSON document that has a statement as `sql`: its rows as an Arrow IPC stream."""
         if scope["type"] != "http":
             return
-        message = await receive()
-        assert message["type"] == "http.request"
-        sql = json.loads(message["body"])["sql"].encode()
+        sql = json.loads((await receive())["body"])["sql"].encode()
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self._worker, _LENGTH.pack(len(sql)) + sql)
-        received = await loop.sock_recv(self._worker, _READ_BYTES)
-        (size,) = _LENGTH.unpack_from(received)
-        while len(received) < _LENGTH.size + size:
-            received += await loop.sock_recv(self._worker, _READ_BYTES)
+        received, size = b"", None
+        while size is None or len(received) < _LENGTH.size + size:
+            more = await loop.sock_recv(self._worker, _READ_BYTES)
+            if not more:
+                raise ConnectionError("the worker has ended")
+            received += more
+            if size is None and len(received) >= _LENGTH.size:
+                (size,) = _LENGTH.unpack_from(received)
         headers = [(b"content-length", b"%d" % size)]
-        await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
-        await send({"type": "http.response.body", "body": received[_LENGTH.size :], "more_body": False})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": received[_LENGTH.size :]})
 
 
 def serve() -> None:

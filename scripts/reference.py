@@ -88,7 +88,8 @@ def compose_settings() -> dict[str, str]:
 
 def compose_table() -> str:
     """Return the table of the variables of `docker-compose.yml`."""
-    return table(("Variable", "Default"), ([f"`{name}`", f"`{text}`"] for name, text in compose_settings().items()))
+    rows = ([f"`{name}`", f"`{text}`" if text else "empty"] for name, text in compose_settings().items())
+    return table(("Variable", "Default"), rows)
 
 
 def default(setting: "dataclasses.Field[Any]") -> str:

@@ -1,4 +1,4 @@
-"""A join of two snapshots is the snapshot of all events that either of them has read."""
+"""Two merged snapshots are the snapshot of all events that either of them has read."""
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ from tests.tiers import examples
 @pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(100))
 @given(data=st.data())
-def test_a_join_is_the_fold_of_the_events_of_both(file_record: Record, data: st.DataObject) -> None:
+def test_a_merge_is_the_fold_of_the_events_of_both(file_record: Record, data: st.DataObject) -> None:
     events = data.draw(histories(file_record))
     known = [data.draw(st.sampled_from(["one", "other", "both"])) for _ in events]
 

@@ -22,7 +22,7 @@ from dagfusion_pipeline.latest_events import LatestEvent
 LISTED = 20  # partitions that a result names
 _NAMED = 3  # partitions that its description names
 _AS_IT_COMPARES = itemgetter(0)
-Judged = tuple[str | None, Verdict]
+KeyedVerdict = tuple[str | None, Verdict]
 
 
 @dataclass
@@ -86,7 +86,7 @@ def check_result(
     )
 
 
-def _verdicts(rule: Rule | Complete | Fresh | AlikeColumns, checked: Checked) -> Iterator[Judged]:
+def _verdicts(rule: Rule | Complete | Fresh | AlikeColumns, checked: Checked) -> Iterator[KeyedVerdict]:
     if isinstance(rule, Complete):
         missing = Verdict("broken", "not materialized")
         yield from ((key, HOLDS if key in checked.events else missing) for key in checked.keys)
@@ -123,7 +123,7 @@ def _alike(rule: AlikeColumns, checked: Checked) -> Rule:
     return SameColumns({})
 
 
-def _described(broken: Sequence[Judged], unknown: Sequence[Judged], count: int) -> str:
+def _described(broken: Sequence[KeyedVerdict], unknown: Sequence[KeyedVerdict], count: int) -> str:
     if not broken and not unknown:
         return "" if count == 1 else f"All {count} partitions pass."
     parts = []
@@ -134,14 +134,14 @@ def _described(broken: Sequence[Judged], unknown: Sequence[Judged], count: int) 
     return " ".join(parts)
 
 
-def _listed(word: str, some: Sequence[Judged]) -> dict[str, dg.TableMetadataValue]:
+def _listed(word: str, some: Sequence[KeyedVerdict]) -> dict[str, dg.TableMetadataValue]:
     if not some:
         return {}
     records = [dg.TableRecord({"partition": key or "", "found": verdict.found}) for key, verdict in some[:LISTED]]
     return {f"first_{word}": dg.MetadataValue.table(records)}
 
 
-def _extremes(verdicts: Iterable[Judged]) -> dict[str, Any]:
+def _extremes(verdicts: Iterable[KeyedVerdict]) -> dict[str, Any]:
     """Return the bounds of all partitions whose records have them."""
     seen = [(v.lowest, v.highest) for _, v in verdicts if v.lowest is not None and v.highest is not None]
     if not seen:

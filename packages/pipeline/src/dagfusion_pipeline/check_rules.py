@@ -61,7 +61,7 @@ class PartitionReader:
         self._reader = RecordReader(encode=lambda _: b"")  # the statistics are taken from the record itself
 
     def read(self, record: Mapping[str, Any]) -> Partition | Verdict:
-        """Read a record; a verdict that it does not tell where it cannot be read."""
+        """Read a record. Return the verdict `unknown`, with the reason, if the record cannot be read."""
         try:
             return Partition(self._reader.read(record), record["columns"])
         except RecordError as error:

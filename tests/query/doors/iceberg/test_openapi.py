@@ -174,7 +174,7 @@ RIGHT: Mapping[str, Any] = {
         ({"media_type": "text/html"}, "a body of text/html"),
     ],
 )
-def test_the_judge_finds_what_is_wrong(changed: Mapping[str, Any], violation: str | None) -> None:
+def test_the_validator_finds_what_is_wrong(changed: Mapping[str, Any], violation: str | None) -> None:
     made = {**RIGHT, **changed}
     headers = Headers({"content-type": made.pop("media_type", "application/json")})
     validator = Validator(SMALL)

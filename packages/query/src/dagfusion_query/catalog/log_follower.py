@@ -141,8 +141,8 @@ class LogFollower:
     @property
     def has_snapshot(self) -> bool:
         """True if a snapshot can be served: a stored one, or one read from the event log."""
-        is_judged = self._identity is not None and self._stale is None
-        return self._cursor is not None and (is_judged or not self._began_with_checkpoint)
+        is_compared = self._identity is not None and self._stale is None
+        return self._cursor is not None and (is_compared or not self._began_with_checkpoint)
 
     @property
     def is_proof(self) -> bool:

@@ -85,9 +85,7 @@ class ObjectRequests:
     async def _pinning(
         self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan], planners: Planners, start: Callable[[], T]
     ) -> tuple[list[Missing], T | None]:
-        if (
-            sum(len(scan.keys) for scan in scans) > _PINNED_BY_PLANNER
-        ):  # whose checksums would keep other statements from planning
+        if sum(len(scan.keys) for scan in scans) > _PINNED_BY_PLANNER:
             return await asyncio.to_thread(self._pin, pins, copies, scans), None
 
         def pin_and_start() -> tuple[list[Missing], T | None]:
