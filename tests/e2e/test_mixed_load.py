@@ -164,7 +164,7 @@ def test_nothing_is_wrong_lost_or_unbounded(
     assert most.of("copies") <= COPIES_BYTES * SLACK
     assert most.of("results") <= RESULTS_BYTES * SLACK
     assert most.of("large") > 0
-    assert overdue == set()
+    assert overdue == set()  # none can be in a run that is shorter than the retention
     if SECONDS >= 8 * RETENTION_S:
         assert most.grew("large") <= SLACK
     assert len(small) == len(STATES) * len(DAYS)

@@ -65,7 +65,7 @@ class Metrics:
         self._bytes_skipped = Counter("dagfusion_bytes_skipped", "Bytes of files not needed.", registry=r)
         self._rows = Counter("dagfusion_result_rows", "Rows of results.", registry=r)
         self._bytes = Counter("dagfusion_result_bytes", "Encoded bytes of results.", registry=r)
-        self._plans = Counter("dagfusion_plans", "Plans, by whether a worker had one already.", ["cache"], registry=r)
+        self._plans = Counter("dagfusion_plans", "Plans, by whether there was one already.", ["cache"], registry=r)
         self._results = Counter(
             "dagfusion_results", "Results, by whether one was kept for an equal query.", ["cache"], registry=r
         )
