@@ -12,11 +12,12 @@ pytestmark = pytest.mark.usefixtures("processes")
 COMMANDS = {"git": "bin", "pip": "bin", "uv": "bin", "browser.sh": ".ci", "containers.sh": ".ci"}
 # Writes down how it was called, and fails when it is the command that `FAILS` names.
 COMMAND = """#!/bin/sh
-call="$(basename "$0") $*${TOX_SKIP_ENV:+ without $TOX_SKIP_ENV}"
+call="$(basename "$0") $*"
 echo "$call" >>"$CALLS"
 [ "$call" != "$FAILS" ]
 """
-CHECKS, TESTS = "uv run tox without tests", "uv run tox without lint|types|docs"
+TYPES, CHECKS = "uv run tox -e types", "uv run tox -e lint,docs"
+INSTALLATION, TESTS = "uv run tox -e tests --notest", "uv run tox -e tests --skip-uv-sync"
 
 
 @pytest.fixture
@@ -41,16 +42,30 @@ def run(project: Path, fails: str = "") -> tuple[int, list[str]]:
 def test_all_passes(project: Path) -> None:
     code, calls = run(project)
     assert code == 0
-    assert {CHECKS, TESTS, "containers.sh start"} < set(calls)
-    assert calls[-1] == "containers.sh stop"
+    assert {TYPES, CHECKS, "containers.sh start"} < set(calls)
+    assert calls.index(INSTALLATION) < calls.index(TESTS)
+    assert calls[-2:] == [TESTS, "containers.sh stop"]  # nothing else runs beside the tests
 
 
-@pytest.mark.parametrize("fails", ["pip install --quiet uv", "browser.sh ", "containers.sh start", CHECKS, TESTS])
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "pip install --quiet uv",
+        "browser.sh ",
+        "containers.sh start",
+        "uv sync --quiet",
+        TYPES,
+        CHECKS,
+        INSTALLATION,
+        TESTS,
+    ],
+)
 def test_one_command_fails(project: Path, fails: str) -> None:
     code, calls = run(project, fails)
     assert code != 0
     assert (calls[-1] == "containers.sh stop") == (fails != "pip install --quiet uv")  # before the daemon is started
 
 
-def test_the_tests_run_when_a_check_fails(project: Path) -> None:
-    assert TESTS in run(project, CHECKS)[1]
+@pytest.mark.parametrize("check", [TYPES, CHECKS])
+def test_the_tests_run_when_a_check_fails(project: Path, check: str) -> None:
+    assert TESTS in run(project, check)[1]

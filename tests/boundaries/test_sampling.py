@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from tests import sampling
-from tests.sampling import SAMPLE, TOGETHER, is_drawn, sampled
+from tests.sampling import SAMPLE, SHARE, TOGETHER, is_drawn, sampled
 
 TESTS = [
     *(f"tests/e2e/test_doctor.py::test_fault[{number}]" for number in range(16)),
@@ -40,13 +40,19 @@ def test_every_set_has_its_turn() -> None:
     assert set().union(*(sampled(TESTS, str(commit)) for commit in range(30))) == set(TESTS)
 
 
-@pytest.mark.parametrize("file", sorted(TOGETHER))
+@pytest.mark.parametrize("file", TOGETHER)
 def test_every_fourth_commit_draws_a_file(root: Path, file: str) -> None:
     assert (root / file).is_file()
     assert 55 <= sum(is_drawn(file, f"commit {number}") for number in range(300)) <= 95
 
 
-@pytest.mark.parametrize("file", sorted(TOGETHER))
+def test_no_commit_draws_two_files() -> None:
+    drawn = [sum(is_drawn(file, f"commit {number}") for file in TOGETHER) for number in range(100)]
+    assert set(drawn) == {0, 1}
+    assert len(TOGETHER) < SHARE
+
+
+@pytest.mark.parametrize("file", TOGETHER)
 @pytest.mark.parametrize("drawn", [True, False, None])
 def test_the_tests_of_a_file_run_together_or_are_skipped(
     monkeypatch: pytest.MonkeyPatch, file: str, *, drawn: bool | None
