@@ -1,8 +1,12 @@
-"""CI runs a sample of what is slow: of each test that starts processes, a quarter of its parameter sets, and a quarter
-of the tests that ask for the fixture `long`.
+"""CI runs a sample of what is slow.
 
-The tests of a file whose servers cost more than its tests are run together: a quarter of the commits draw the file, and
-for the others it is skipped. No commit draws two such files, which would make its run much longer than others.
+Of each test that starts processes it runs a quarter of the parameter sets, and of the tests that ask for the fixture
+`long` a quarter. Of what is so drawn it runs half of the tests of each file that open a browser.
+
+The slow tests of a file are run together if what they prepare, such as servers, images or environments, costs more than
+the tests do: a quarter of the commits draw the file, and for the others they are skipped. Commits draw such files by
+turns, so that no run is much longer than others.
+
 `DAGFUSION_SAMPLE`, which is the commit in CI, decides what is drawn: each commit draws other sets, and the variable of
 a run that failed repeats it. A session without the variable runs everything.
 """
@@ -10,34 +14,56 @@ a run that failed repeats it. A session without the variable runs everything.
 import math
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 
 import pytest
 
-from tests.tiers import ALONE, FAST, LONG
+from tests.tiers import ALONE, BROWSER, FAST, LONG
 
 SAMPLE = "DAGFUSION_SAMPLE"
 SHARE = 4
+BROWSER_SHARE = 2
 WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is that of the servers that all of them use
-TOGETHER = ("tests/deploy/test_compose_up.py", "tests/query/spark/test_sail.py")  # fewer than `SHARE`
+# The files whose slow tests are run together, with the turn of each: commits have turns from 0 to `SHARE` - 1. Files of
+# one turn cost together about as much as those of another.
+TOGETHER = {
+    "tests/deploy/test_compose_up.py": 0,
+    "tests/query/spark/test_sail.py": 1,
+    "tests/query/doors/console/test_build.py": 2,
+    "tests/wheels/test_wheels.py": 2,
+}
 
 
-def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> set[str]:
-    """Return a quarter of the parameter sets of each test, and at least one; long tests count as sets of one test."""
+def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = (), browser: Collection[str] = ()) -> set[str]:
+    """Return the sample of some tests.
+
+    Args:
+        nodeids: Of slow tests.
+        sample: What decides.
+        long: Those that count as parameter sets of one test.
+        browser: Those of which half is left out, after the parameter sets are drawn.
+    """
+    drawn = draw(nodeids, lambda nodeid: LONG if nodeid in long else nodeid.partition("[")[0], SHARE, sample)
+    pages = drawn.intersection(browser)
+    return drawn - pages | draw(pages, file_of, BROWSER_SHARE, sample)
+
+
+def draw(nodeids: Iterable[str], set_of: Callable[[str], str], share: int, sample: str) -> set[str]:
+    """Return one of so many tests of each set, and at least one of each."""
     sets: defaultdict[str, list[str]] = defaultdict(list)
     for nodeid in nodeids:
-        sets[LONG if nodeid in long else nodeid.partition("[")[0]].append(nodeid)
+        sets[set_of(nodeid)].append(nodeid)
     return {
         nodeid
-        for test, of_test in sets.items()
-        for nodeid in Random(f"{sample} {test}").sample(sorted(of_test), math.ceil(len(of_test) / SHARE))  # noqa: S311
+        for name, tests in sets.items()
+        for nodeid in Random(f"{sample} {name}").sample(sorted(tests), math.ceil(len(tests) / share))  # noqa: S311
     }
 
 
 def is_drawn(file: str, sample: str) -> bool:
-    """Return True if the tests of a file in `TOGETHER` are run for this commit, as for a quarter of all commits."""
-    return Random(sample).randrange(SHARE) == TOGETHER.index(file)  # noqa: S311
+    """Return True if this commit draws a file of `TOGETHER`, as a quarter of all commits do."""
+    return Random(sample).randrange(SHARE) == TOGETHER[file]  # noqa: S311
 
 
 def file_of(nodeid: str) -> str:
@@ -63,10 +89,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         file = file_of(item.nodeid)
-        if file in TOGETHER and not is_drawn(file, sample):
+        if file in TOGETHER and not item.get_closest_marker(FAST) and not is_drawn(file, sample):
             item.add_marker(pytest.mark.skip(f"{SAMPLE}={sample} does not draw {file}: a quarter of the commits do"))
     slow = {item.nodeid for item in items if is_slow(item)}
     long = {item.nodeid for item in items if LONG in getattr(item, "fixturenames", ())}
-    left_out = slow - sampled(slow, sample, long)
+    browser = {item.nodeid for item in items if item.get_closest_marker(BROWSER)}
+    left_out = slow - sampled(slow, sample, long, browser)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
     items[:] = [item for item in items if item.nodeid not in left_out]

@@ -25,8 +25,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-ALONE, FAST, LONG = "alone", "fast", "long"
-TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy", LONG, "alone"}}
+ALONE, BROWSER, FAST, LONG = "alone", "browser", "fast", "long"
+TIERS = {BROWSER: {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy", LONG, "alone"}}
 STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 PLATFORM = "file"  # the program that `platform.architecture` runs, which the first import of Dagster calls
 WHOLE = 100  # the examples of a property that names no number

@@ -17,7 +17,7 @@ echo "$call" >>"$CALLS"
 [ "$call" != "$FAILS" ]
 """
 TYPES, CHECKS = "uv run tox -e types", "uv run tox -e lint,docs"
-INSTALLATION, TESTS = "uv run tox -e tests --notest", "uv run tox -e tests --skip-uv-sync"
+INSTALLATION, TESTS = "uv run tox -e tests --notest", "uv run tox run -e tests --skip-uv-sync"
 
 
 @pytest.fixture

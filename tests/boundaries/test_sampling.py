@@ -1,4 +1,4 @@
-"""Of each slow test, CI runs a quarter of the parameter sets, and of long tests a quarter; each commit draws others."""
+"""CI runs a quarter of the parameter sets of slow tests, a quarter of long tests, and half of those in a browser."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +32,14 @@ def test_a_quarter_of_the_long_tests_is_drawn() -> None:
     assert drawn - set(long) == sampled(TESTS, "commit")
 
 
+def test_half_of_the_tests_of_a_browser_are_drawn_from_each_file() -> None:
+    files = {f"tests/query/doors/console/test_{name}.py": count for name, count in [("rows", 8), ("frame", 3)]}
+    browser = [f"{file}::test_{number}" for file, count in files.items() for number in range(count)]
+    drawn = sampled([*TESTS, *browser], "commit", browser=browser)
+    assert [sum(nodeid.startswith(file) for nodeid in drawn) for file in files] == [4, 2]
+    assert drawn - set(browser) == sampled(TESTS, "commit")
+
+
 def test_a_commit_always_draws_the_same() -> None:
     assert sampled(TESTS, "commit") == sampled(reversed(TESTS), "commit")
 
@@ -46,10 +54,13 @@ def test_every_fourth_commit_draws_a_file(root: Path, file: str) -> None:
     assert 55 <= sum(is_drawn(file, f"commit {number}") for number in range(300)) <= 95
 
 
-def test_no_commit_draws_two_files() -> None:
-    drawn = [sum(is_drawn(file, f"commit {number}") for file in TOGETHER) for number in range(100)]
-    assert set(drawn) == {0, 1}
-    assert len(TOGETHER) < SHARE
+def test_each_commit_has_one_turn() -> None:
+    for number in range(100):
+        drawn = {file for file in TOGETHER if is_drawn(file, f"commit {number}")}
+        turns = {TOGETHER[file] for file in drawn}
+        assert len(turns) <= 1
+        assert drawn == {file for file, turn in TOGETHER.items() if turn in turns}
+    assert set(TOGETHER.values()) <= set(range(SHARE))
 
 
 @pytest.mark.parametrize("file", TOGETHER)
@@ -60,10 +71,13 @@ def test_the_tests_of_a_file_run_together_or_are_skipped(
     commit = next((str(n) for n in range(100) if is_drawn(file, str(n)) == drawn), "")
     monkeypatch.setenv(SAMPLE, commit)
     items = [Item(f"{file}::test_query[{number}]") for number in range(9)]
-    kept = cast("list[pytest.Item]", list(items))
+    fast = Item(f"{file}::test_fast")
+    fast.add_marker(pytest.mark.fast)
+    kept = cast("list[pytest.Item]", [*items, fast])
     hook = SimpleNamespace(pytest_deselected=lambda items: None)  # noqa: ARG005
     sampling.pytest_collection_modifyitems(cast("Any", SimpleNamespace(hook=hook)), kept)
-    assert [item.nodeid for item in kept] == [item.nodeid for item in items]
+    assert [item.nodeid for item in kept] == [item.nodeid for item in (*items, fast)]
+    assert [mark.name for mark in fast.marks] == ["fast"]
     reasons = [mark.args[0] for item in items for mark in item.marks]
     assert len(reasons) == (9 if drawn is False else 0)
     assert all(f"{SAMPLE}={commit}" in reason and file in reason for reason in reasons)
@@ -78,6 +92,9 @@ class Item:
 
     def iter_markers(self) -> list[pytest.Mark]:
         return self.marks
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return next((mark for mark in self.marks if mark.name == name), None)
 
     def add_marker(self, marker: pytest.MarkDecorator) -> None:
         self.marks.append(marker.mark)
