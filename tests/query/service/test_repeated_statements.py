@@ -1,5 +1,6 @@
 """Statements that come again: columns and kept results without a worker, never those of another catalog or caller."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.catalog.environments import Environments
-from dagfusion_query.documents.query_documents import State
+from dagfusion_query.documents.query_documents import ScanStats, State
 from dagfusion_query.errors import QueryError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.service import repeated_statements
@@ -23,6 +24,7 @@ from dagfusion_query.service.worker_handle import Handle
 from dagfusion_query.worker.messages import Cost, End, Planned
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served, serving
+from tests.query.service.test_endings import ENDLESS_ROWS
 from tests.tiers import examples
 from tests.waiting import eventually
 
@@ -152,6 +154,15 @@ def test_a_result_that_is_known_needs_no_worker(kept: Callable[..., KeptLake], m
     assert begun == [OF_A]
 
 
+def test_a_result_that_is_known_does_not_wait_for_a_worker_that_is_busy(kept: Callable[..., KeptLake]) -> None:
+    lake = kept()
+    known(lake)
+    stream = lake.served.loop.run(lake.served.stream(ENDLESS_ROWS))
+    assert lake.ask(OF_A) == [{"x": 1}]
+    assert not stream.is_complete
+    lake.served.loop.run(stream.close())
+
+
 def test_formats_limits_parameters_and_callers_have_their_own(kept: Callable[..., KeptLake]) -> None:
     lake = kept()
     lake.put("a", [1, 2, 3])
@@ -249,11 +260,12 @@ def catalogs_of(root: Path) -> tuple[Lake, PublishedCatalogs]:
     return lake, catalogs
 
 
-def test_only_what_a_worker_had_kept_and_planned_before_is_known(tmp_path: Path) -> None:
+def test_only_what_a_worker_had_kept_and_planned_before_over_these_catalogs_is_known(tmp_path: Path) -> None:
     lake, catalogs = catalogs_of(tmp_path)
     known, query = RepeatedStatements(cast("Environments", catalogs), 1 << 20), Query(OF_A)
     key = known.result_key(query, ANN)
-    for other in ({"cached": False}, {"path": "splice"}):
+    others: list[dict[str, Any]] = [{"cached": False}, {"path": "splice"}, {"generations": {"local": 2}}]
+    for other in others:
         known.keep_result(key, query, ANN, result(**other))
         assert known.result(key) is None
     known.keep_result(key, query, ANN, result())
@@ -306,4 +318,12 @@ def test_the_results_used_last_stay_within_their_bytes(tmp_path: Path) -> None:
     large = Query(f"SELECT 9 FROM {T}")
     known.keep_result(known.result_key(large, ANN), large, ANN, result(bytes(1 << 20)))
     assert known.result(known.result_key(large, ANN)) is None
+    assert known.result(known.result_key(queries[4], ANN)) is not None  # it has displaced nothing
     lake.engine.close()
+
+
+def test_facts_of_many_scans_count_as_memory() -> None:
+    scan = ScanStats(table=T, files_total=9, files_read=9, bytes_total=1, bytes_kept=1, files_left_out=0)
+    scans = [replace(scan, bytes_total=number) for number in range(1000, 2000)]
+    taken = sum(map(sys.getsizeof, [*scans, *(scan.bytes_total for scan in scans)]))
+    assert result(scans=scans).size_bytes - result().size_bytes > taken

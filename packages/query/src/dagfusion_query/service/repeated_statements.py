@@ -22,7 +22,7 @@ from dagfusion_query.service.query_registry import Query, sources
 from dagfusion_query.worker.messages import End, Planned, encode_parameters
 
 _SCHEMAS = 256
-_PLANNED_BYTES = 4096  # of a result's facts, about
+_FACTS_BYTES, _SCAN_BYTES = 4096, 256  # of a result's facts and of each of its scans, about
 V = TypeVar("V")
 
 
@@ -45,7 +45,7 @@ class KeptResult:
     @property
     def size_bytes(self) -> int:
         """Bytes in memory, about."""
-        return len(self.schema) + len(self.body) + _PLANNED_BYTES
+        return len(self.schema) + len(self.body) + _FACTS_BYTES + _SCAN_BYTES * len(self.planned.scans)
 
 
 class RepeatedStatements:
@@ -86,11 +86,14 @@ class RepeatedStatements:
         return self._key(query, caller, f"{query.format.value} {query.limit_rows} {today}")
 
     def keep_result(self, key: bytes | None, query: Query, caller: Caller, result: KeptResult) -> None:
-        """Keep what a worker had kept of an equal plan, unless a catalog has changed since the key was made."""
+        """Keep what a worker had kept of an equal plan, if it is of the generations that the key was made of."""
         planned, cost = result.planned, result.end.cost
-        is_kept = planned.path == CACHE and planned.cached
-        if not is_kept or cost is None or key != self.result_key(query, caller):
+        if not (planned.path == CACHE and planned.cached) or cost is None:
             return
+        known = sources(self._environments, caller.grants).items()
+        generations = {name: source.generation for name, source in known if source.problem is None}
+        if planned.generations != generations or key != self.result_key(query, caller):
+            return  # the worker found other snapshots in the folder, or a catalog has changed
         end = replace(result.end, cost=replace(cost, first_batch_s=0.0))
         self._results.put(key, replace(result, planned=replace(planned, planning_s=0.0), end=end))
 
@@ -121,7 +124,7 @@ class _MostRecent(Generic[V]):
 
     def put(self, key: bytes | None, value: V) -> None:
         with self._lock:
-            if key is None or key in self._values:
+            if key is None or key in self._values or self._size(value) > self._limit:
                 return
             self._values[key] = value
             self._total += self._size(value)
