@@ -86,7 +86,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
     ),
     "dagfusion_query": (
         "errors",
-        "interpreter",
+        "fast_start",
         "secrets_manager",
         "wire",
         "plan_messages",

@@ -166,6 +166,31 @@ def test_no_two_public_classes_share_a_name(root: Path, package: str) -> None:
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
+def aliases(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the public type aliases of a module, each with its value."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id[0].isupper() and not target.id.isupper():
+                yield target.id, ast.unparse(node.value)
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_no_type_alias_has_the_name_of_a_public_class(root: Path, package: str) -> None:
+    trees = [ast.parse(path.read_text(), str(path)) for path in sources(root, package)]
+    classes = {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+    assert [name for tree in trees for name, _ in aliases(tree) if name in classes] == []
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_names_of_options_and_arguments_of_commands_say_so(root: Path, package: str) -> None:
+    """So that they are not taken for what they hold: `TableArgument`, beside the class `Table`."""
+    for path in sources(root, package):
+        for name, value in aliases(ast.parse(path.read_text(), str(path))):
+            for kind in ("Argument", "Option"):
+                assert name.endswith(kind) or f"typer.{kind}(" not in value, f"{path.name}: {name}"
+
+
 @pytest.mark.parametrize("package", NEIGHBOURS)
 def test_no_two_modules_share_a_file_name(root: Path, package: str) -> None:
     found: dict[str, list[str]] = {}

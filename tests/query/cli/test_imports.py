@@ -119,7 +119,7 @@ def test_a_home_without_a_configuration_needs_no_parser(tmp_path: Path, dagster_
 
 def test_a_process_that_has_pandas_keeps_it() -> None:
     code = (
-        "import pyarrow as pa; from dagfusion_query.interpreter import import_without_pandas;"
+        "import pyarrow as pa; from dagfusion_query.fast_start import import_without_pandas;"
         "import_without_pandas();"
         "print(pa.table({'a': [1]}).to_pandas().shape)"
     )
@@ -130,7 +130,7 @@ def test_a_process_that_has_pandas_keeps_it() -> None:
 
 def test_pandas_can_be_imported_after_a_command() -> None:
     code = (
-        "from dagfusion_query.interpreter import import_without_pandas; import_without_pandas();"
+        "from dagfusion_query.fast_start import import_without_pandas; import_without_pandas();"
         "import sys; assert 'pandas' not in sys.modules; import pandas; print(pandas.DataFrame({'a': [1]}).shape)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)  # noqa: S603

@@ -14,7 +14,7 @@ from dagfusion_query.errors import MissingExtraError, SettingsError
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service import tracing
 from dagfusion_query.service.tracing import Traces
-from dagfusion_query.service_process import open_traces
+from dagfusion_query.service.tracing_variables import configured_traces
 from tests.query.service.conftest import Served
 from tests.query.test_package_extras import without
 from tests.waiting import PATIENCE_S
@@ -203,13 +203,13 @@ def test_an_endpoint_that_hangs_does_not_keep_the_service_from_ending(monkeypatc
 )
 def test_there_are_no_traces_without_an_endpoint(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "opentelemetry", "dagfusion_query.service.tracing")  # nothing of it is imported
-    assert open_traces(variables) is None
+    assert configured_traces(variables) is None
 
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "opentelemetry", "dagfusion_query.service.tracing")
     with pytest.raises(MissingExtraError, match=r"pip install 'dagfusion-query\[otel\]'"):
-        open_traces(ENDPOINT)
+        configured_traces(ENDPOINT)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_variables_of_traces_count_before_those_of_all_signals(variables: dict[str, str]) -> None:
-    traces = open_traces(variables)
+    traces = configured_traces(variables)
     assert traces is not None
     traces.close()
 
@@ -237,13 +237,13 @@ def test_the_variables_of_traces_count_before_those_of_all_signals(variables: di
 )
 def test_what_cannot_be_sent_to_is_refused(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        open_traces({**ENDPOINT, **variables})
+        configured_traces({**ENDPOINT, **variables})
 
 
 def test_a_variable_that_is_not_valid_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "0")
     with pytest.raises(SettingsError, match="OpenTelemetry"):
-        open_traces(ENDPOINT)
+        configured_traces(ENDPOINT)
 
 
 def test_the_standard_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

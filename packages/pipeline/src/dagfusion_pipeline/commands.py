@@ -8,35 +8,35 @@ from typing import Annotated
 
 import typer
 
-Table = Annotated[str, typer.Argument(metavar="TABLE", help="The table, such as local_silver_tax_id.orgs.")]
-TargetMb = Annotated[
+TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="The table, such as local_silver_tax_id.orgs.")]
+TargetMbOption = Annotated[
     float,
     typer.Option(
         min=0.001, help="MB of small objects that one large object replaces. A large object has about this size."
     ),
 ]
-PartitionKeys = Annotated[
+PartitionsOption = Annotated[
     list[str] | None,
     typer.Option("--partition", help="A partition, as Dagster names it: 2024-01-05, or 2024-01-05|CA."),
 ]
-DeletedDynamic = Annotated[
+DeletedDynamicOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME", help="Also wipe partitions whose keys were deleted from this DynamicPartitionsDefinition."
     ),
 ]
-AlsoUnknown = Annotated[
+AlsoUnknownOption = Annotated[
     bool,
     typer.Option(
         "--also-unknown", help="Also wipe partitions that have no events, for example because they were purged."
     ),
 ]
-Column = Annotated[str, typer.Option(help="The column that holds the keys.")]
-KeysFile = Annotated[
+ColumnOption = Annotated[str, typer.Option(help="The column that holds the keys.")]
+KeysFileOption = Annotated[
     str, typer.Option(metavar="FILE", help="The keys, one on each line: a file, or s3://bucket/key in the same bucket.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes. Without --yes, this is a dry run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Apply the changes. Without --yes, this is a dry run.")]
 
 
 def commands(app: typer.Typer) -> None:
@@ -45,7 +45,7 @@ def commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
+def consolidate(table: TableArgument, *, target_mb: TargetMbOption = 64) -> None:
     """Copy the small objects of a table into a few large ones, so that queries need fewer requests.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
@@ -57,12 +57,12 @@ def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
 
 
 def wipe(
-    table: Table,
+    table: TableArgument,
     *,
-    partition: PartitionKeys = None,
-    deleted_dynamic: DeletedDynamic = None,
-    also_unknown: AlsoUnknown = False,
-    yes: Yes = False,
+    partition: PartitionsOption = None,
+    deleted_dynamic: DeletedDynamicOption = None,
+    also_unknown: AlsoUnknownOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Wipe partitions of a table, so that queries no longer return their rows. The vacuum deletes their objects later.
 
@@ -74,7 +74,14 @@ def wipe(
     _run(lambda: wipe_table(table, partition or (), deleted_dynamic, dry_run=not yes, also_unknown=also_unknown))
 
 
-def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = False, yes: Yes = False) -> None:
+def erase(
+    table: TableArgument,
+    *,
+    column: ColumnOption,
+    keys_file: KeysFileOption,
+    json: JsonOption = False,
+    yes: YesOption = False,
+) -> None:
     """Erase the rows of a table that have given keys: rewrite their objects, and report what was removed.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
@@ -86,7 +93,7 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
     _run(lambda: erase_table_rows(table, column, keys_file, typer.echo, dry_run=not yes, as_json=json))
 
 
-def repair(table: Table, *, yes: Yes = False) -> None:
+def repair(table: TableArgument, *, yes: YesOption = False) -> None:
     """Make the event log match the bucket: log tombstones for missing objects, and new events for replaced ones.
 
     The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.

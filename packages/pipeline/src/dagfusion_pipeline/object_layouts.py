@@ -9,7 +9,7 @@ from dagfusion_contract import errors as contract
 from dagfusion_contract.layout import file_key, hive_key
 from dagfusion_pipeline.errors import FrameError, LayoutError, PartitionError
 
-Partition = Sequence[tuple[str, str]]
+PartitionValues = Sequence[tuple[str, str]]
 """The partition columns and their keys, in path order; none for an unpartitioned asset."""
 
 
@@ -24,11 +24,11 @@ class ObjectLayout:
             has them.
     """
 
-    key_of: Callable[[str, Sequence[str], Partition, str | None], str]
+    key_of: Callable[[str, Sequence[str], PartitionValues, str | None], str]
     most_dimensions: int | None
     writes_partition_to_footer: bool
 
-    def key(self, prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:
+    def key(self, prefix: str, asset_key: Sequence[str], partition: PartitionValues, run_id: str | None) -> str:
         """Return the key of one partition's object.
 
         Args:
@@ -80,7 +80,7 @@ class ObjectLayout:
         return pa.schema([*fields, *(partition if has_partition else ())])
 
 
-def _file_key(prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:
+def _file_key(prefix: str, asset_key: Sequence[str], partition: PartitionValues, run_id: str | None) -> str:
     return file_key(prefix, asset_key, partition[0] if partition else None, run_id)
 
 

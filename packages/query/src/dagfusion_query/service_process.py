@@ -5,10 +5,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvloop
 
@@ -23,19 +23,16 @@ from dagfusion_query.doors.exposure import check_exposure, danger_of
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
-from dagfusion_query.errors import SettingsError, needs
+from dagfusion_query.errors import SettingsError
 from dagfusion_query.service.metrics import INTERVAL_S, CloudWatch
 from dagfusion_query.service.service import Service
+from dagfusion_query.service.tracing_variables import configured_traces
 from dagfusion_query.worker.limits import leave_no_core
-
-if TYPE_CHECKING:
-    from dagfusion_query.service.tracing import Traces
 
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CATALOG_WAIT_S = 10.0  # for the list of tables; the first reading may well take longer
-_OTLP = "http/protobuf"
 _RECHECK_S = 0.5  # between two looks at the tokens of running queries
 _OPERATOR = Caller(ANONYMOUS, ALL, "serve")
 
@@ -73,40 +70,6 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
     uvloop.run(_Process(config, tokens).run(announce))
 
 
-def open_traces(variables: Mapping[str, str], dagster_urls: Mapping[str, str] | None = None) -> "Traces | None":
-    """Return what sends traces; None if the standard variables of OpenTelemetry name no endpoint, or turn it off.
-
-    Args:
-        variables: The environment variables of the process.
-        dagster_urls: The address of Dagster's web interface by environment.
-
-    Raises:
-        SettingsError: The protocol is not `http/protobuf`, the endpoint is no URL of HTTP, or another variable has no
-            value that OpenTelemetry takes.
-        MissingExtraError: The extra `otel` is not installed.
-    """
-    endpoint, exporters = _otlp(variables, "ENDPOINT"), variables.get("OTEL_TRACES_EXPORTER") or "otlp"
-    is_off = variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if is_off or endpoint is None or "otlp" not in [name.strip() for name in exporters.split(",")]:
-        return None
-    if not endpoint[1].lower().startswith(("http://", "https://")):
-        raise SettingsError(f"{endpoint[0]} must begin with http:// or https://, got {endpoint[1]!r}")
-    if (protocol := _otlp(variables, "PROTOCOL")) is not None and protocol[1] != _OTLP:
-        raise SettingsError(f"{protocol[0]} must be {_OTLP} for this service, got {protocol[1]!r}")
-    with needs("otel", "OTEL_EXPORTER_OTLP_ENDPOINT"):
-        from dagfusion_query.service.tracing import Traces  # noqa: PLC0415  # an extra
-    try:
-        return Traces(dagster_urls=dagster_urls)
-    except ValueError as error:
-        raise SettingsError(f"a variable of OpenTelemetry (OTEL_...) is not valid: {error}") from error
-
-
-def _otlp(variables: Mapping[str, str], name: str) -> tuple[str, str] | None:
-    """Return the variable of the exporter that counts, and its value: that of traces, else that of all signals."""
-    names = (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}")
-    return next(((one, value) for one in names if (value := variables.get(one))), None)
-
-
 class _Process:
     """The running parts of the service."""
 
@@ -123,7 +86,7 @@ class _Process:
             environments = Environments(self._config)
             stack.push_async_callback(asyncio.to_thread, environments.close)
             dagster_urls = {one.name: one.own.dagster_url for one in self._config.environments if one.own.dagster_url}
-            service = Service(self._config, environments, open_traces(os.environ, dagster_urls))
+            service = Service(self._config, environments, configured_traces(os.environ, dagster_urls))
             http, flight = self._doors(service)
             http.bind()
             stack.push_async_callback(_together, service.close, http.stop, flight.stop)

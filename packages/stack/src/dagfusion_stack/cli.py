@@ -32,10 +32,10 @@ def _port(name: str) -> Any:
     return typer.Option(min=numbers[0], max=numbers[-1], help=f"{meaning}{default}")
 
 
-DagsterPort = Annotated[int | None, _port("dagster_port")]
-HttpPort = Annotated[int | None, _port("http_port")]
-FlightPort = Annotated[int | None, _port("flight_port")]
-S3Port = Annotated[int | None, _port("s3_port")]
+DagsterPortOption = Annotated[int | None, _port("dagster_port")]
+HttpPortOption = Annotated[int | None, _port("http_port")]
+FlightPortOption = Annotated[int | None, _port("flight_port")]
+S3PortOption = Annotated[int | None, _port("s3_port")]
 
 
 def commands(app: typer.Typer) -> None:
@@ -53,7 +53,7 @@ def demo(
     states: Annotated[
         int, typer.Option(min=LEAST_STATES, max=50, help="The number of states, in alphabetical order.")
     ] = 50,
-    s3_port: S3Port = None,
+    s3_port: S3PortOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Materialize six assets, query them, and check every answer against the stored objects."""
@@ -110,10 +110,10 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background, and return when everything is ready.")
     ] = False,
-    dagster_port: DagsterPort = None,
-    http_port: HttpPort = None,
-    flight_port: FlightPort = None,
-    s3_port: S3Port = None,
+    dagster_port: DagsterPortOption = None,
+    http_port: HttpPortOption = None,
+    flight_port: FlightPortOption = None,
+    s3_port: S3PortOption = None,
     distributed: Annotated[
         bool,
         typer.Option(

@@ -11,10 +11,10 @@ import typer
 from dagfusion_contract.repair import REPAIR, FailedRepair, RepairTables
 from dagfusion_query.cli.doctor_document import DiagnosisDocument, DoctorDocument, RepairDocument, UnrepairedFault
 from dagfusion_query.cli.environment_commands import JsonOption, estimate_document
+from dagfusion_query.cli.interrupts import interruptibly
 from dagfusion_query.cli.options import EnvironmentOption, EventLogOption
 from dagfusion_query.cli.service_commands import ConfigFileOption
 from dagfusion_query.errors import MissingExtraError, QueryError, SettingsError
-from dagfusion_query.interpreter import interruptibly
 from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H
 from dagfusion_query.settings import Settings
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import typer
 
+from dagfusion_query.cli.interrupts import interruptibly
 from dagfusion_query.cli.options import (
     EnvironmentOption,
     EventLogOption,
@@ -19,7 +20,6 @@ from dagfusion_query.cli.options import (
 )
 from dagfusion_query.cli.service_commands import ConfigFileOption
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.interpreter import interruptibly
 from dagfusion_query.service_settings import QUERIES_LIMIT
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import typer
 
 from dagfusion_query.cli import environment_commands, service_commands
 from dagfusion_query.cli.doctor_command import doctor
+from dagfusion_query.cli.interrupts import end_abandoned, interruptibly
 from dagfusion_query.cli.options import (
     AsOfOption,
     DiffOption,
@@ -43,7 +44,7 @@ from dagfusion_query.cli.options import (
 )
 from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError
-from dagfusion_query.interpreter import end_abandoned, import_without_pandas, interruptibly, uncollected
+from dagfusion_query.fast_start import import_without_pandas, uncollected
 from dagfusion_query.settings import REVISIONS, SERVICE_URL, is_service_url, stack_service
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?")
 _WORDS = {"true": True, "false": False, "null": None}
 _INT64 = range(-(2**63), 2**63)
-Values = list[Any] | dict[str, Any]
+ParameterValues = list[Any] | dict[str, Any]
 
 
 class OutputFormat(StrEnum):
@@ -179,7 +179,7 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
         raise
 
 
-def read_parameters(options: Sequence[str]) -> Values | None:
+def read_parameters(options: Sequence[str]) -> ParameterValues | None:
     """Read `name=value`, for `$name`, or `value`, for the next of `$1`, `$2`, ...; `2=value` is for `$2`.
 
     >>> read_parameters(["state=CA", "day=2024-01-05"])

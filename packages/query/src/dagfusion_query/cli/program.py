@@ -4,7 +4,7 @@ import gc
 import sys
 
 from dagfusion_query.errors import MissingExtraError, needs
-from dagfusion_query.interpreter import uncollected
+from dagfusion_query.fast_start import uncollected
 
 
 def main() -> None:

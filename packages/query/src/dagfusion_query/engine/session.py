@@ -34,7 +34,7 @@ from dagfusion_query.sql_text import qualified
 SESSIONS = 4  # kept at once: callers with other grants see other tables
 PAST_SESSIONS = 4  # beside these, over past generations
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]
-Columns = Mapping[TableName, pa.Schema]
+TableSchemas = Mapping[TableName, pa.Schema]
 Rules = Mapping[str, ArchiveRule]
 NAME = "information_schema"
 CATALOG = "datafusion"
@@ -272,7 +272,7 @@ def register(context: SessionContext, table: Table, layout: ScanLayout, folder: 
         context.deregister_table(qualified(layout.name))  # the view holds it; no one else shall name it
 
 
-def information_schema(tables: Columns, views: Columns) -> Mapping[str, pa.RecordBatch]:
+def information_schema(tables: TableSchemas, views: TableSchemas) -> Mapping[str, pa.RecordBatch]:
     """Describe the columns of tables and views as `information_schema` does, by the names of its tables."""
     ordered = sorted([*tables.items(), *views.items()])
     listed = [(CATALOG, *name, "VIEW" if name in views else "BASE TABLE") for name, _ in ordered]

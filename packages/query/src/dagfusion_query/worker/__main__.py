@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dagfusion_query.interpreter import hide_pandas
+from dagfusion_query.fast_start import hide_pandas
 from dagfusion_query.worker import limits
 from dagfusion_query.worker.messages import Configuration, Decoder, Kind, Message, Phase, SocketClosedError, encode
 
