@@ -13,6 +13,9 @@ from dagfusion_query.errors import NotParquetError
 class TableInfo:
     """One table of the catalog.
 
+    It is what every connection returns, the embedded one too. The HTTP API has `TableDocument` for it, of
+    `documents.catalog_documents`, which also has the environment and links to Dagster, and no location.
+
     Attributes:
         name: `schema.table`, as SQL uses it.
         asset_key: The asset key in Dagster.

@@ -6,12 +6,36 @@ Light to import: the encoders, which need Arrow, are loaded at their first use.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from dagfusion_query.formats.encoders import Encoder
+
+
+@dataclass(frozen=True)
+class ResultColumn:
+    """One column of a result.
+
+    Attributes:
+        type: Arrow's name of the type.
+    """
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class RowsDocument:
+    """A result in the format `json`. `JsonEncoder` writes it in pieces; `text_values` makes the values.
+
+    Attributes:
+        rows: Each has one value for each column.
+    """
+
+    columns: Sequence[ResultColumn]
+    rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +70,7 @@ class Format(StrEnum):
         "arrow",
         FormatRow(["application/vnd.apache.arrow.stream"], "ArrowEncoder", [".arrows", ".arrow", ".feather"]),
     )
-    # One document: {"columns": [{"name", "type"}], "rows": [[...]]}.
+    # One `RowsDocument`.
     json = "json", FormatRow(["application/json"], "JsonEncoder", [".json"])
     # One object on each line.
     jsonl = (

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.formats import ResultColumn, RowsDocument
 from dagfusion_query.formats.text_values import csv_column, json_values, unique_names
 
 Piece: TypeAlias = bytes | memoryview  # or a pyarrow.Buffer, which has no type that mypy knows
 _COPIED_BYTES = 64 << 10
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+_END_OF_ROWS = b"]}"
 _GROUP_BYTES, _GROUP_ROWS = 32 << 20, 1 << 20  # of Arrow's memory, in a Parquet row group
 
 
@@ -169,11 +171,11 @@ class ParquetEncoder:
 
 
 class JsonEncoder:
-    """One document: `{"columns": [{"name", "type"}], "rows": [[...]]}`."""
+    """One `RowsDocument`: `{"columns": [{"name", "type"}], "rows": [[...]]}`."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        columns = [{"name": field.name, "type": str(field.type)} for field in schema]
-        self._head = b'{"columns":' + orjson.dumps(columns) + b',"rows":['
+        columns = [ResultColumn(field.name, str(field.type)) for field in schema]
+        self._head = orjson.dumps(RowsDocument(columns, ())).removesuffix(_END_OF_ROWS)
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the rows as arrays."""
@@ -187,7 +189,7 @@ class JsonEncoder:
     def finish(self) -> list[Piece]:
         """Return the end of the document."""
         start, self._head = self._head, b""
-        return [start, b"]}"]
+        return [start, _END_OF_ROWS]
 
 
 class JsonLinesEncoder:

@@ -45,7 +45,7 @@ from dagfusion_query.errors import (
     UnsupportedTypeError,
     tree,
 )
-from dagfusion_query.formats import Format
+from dagfusion_query.formats import Format, RowsDocument
 from dagfusion_query.returned_values import TableDiff
 from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT
 from dagfusion_query.settings import REVISIONS, REVISIONS_LIMIT
@@ -328,36 +328,18 @@ def _whole(default: int, most: int | None = None) -> JsonObject:
 
 _TABLE = [_path("schema", "Such as uat_silver_tax_id."), _path("table", "Such as raw_organizations.")]
 
-
-_TEXT: JsonObject = {"type": "string"}
-
-
-def _object(properties: Mapping[str, JsonObject]) -> JsonObject:
-    return {"type": "object", "required": [*properties], "properties": properties}
-
-
-def _list(items: JsonObject) -> JsonObject:
-    return {"type": "array", "items": items}
-
-
-_COLUMN = {"name": _TEXT, "type": {**_TEXT, "description": "Arrow's name of the type."}}
-
-_ROWS: JsonObject = _object({"columns": _list(_object(_COLUMN)), "rows": _list({"type": "array"})})
-
-SCHEMAS: JsonObject = {
-    "Rows": _ROWS,
-    **schemas(
-        SqlRequest,
-        ExplainRequest,
-        ExplanationDocument,
-        QueriesDocument,
-        TablesDocument,
-        PartitionsDocument,
-        HistoryDocument,
-        GenerationsDocument,
-        TableDiff,
-        SessionDocument,
-        StatusDocument,
-        ProblemDocument,
-    ),
-}
+SCHEMAS: JsonObject = schemas(
+    SqlRequest,
+    RowsDocument,
+    ExplainRequest,
+    ExplanationDocument,
+    QueriesDocument,
+    TablesDocument,
+    PartitionsDocument,
+    HistoryDocument,
+    GenerationsDocument,
+    TableDiff,
+    SessionDocument,
+    StatusDocument,
+    ProblemDocument,
+)
