@@ -200,6 +200,22 @@ def test_the_file_of_a_wiped_asset_stays_though_a_partition_of_its_parent_has_it
     assert [one.key for one in superseded_objects(instance, manager, parent, since)] == first
 
 
+def test_the_events_of_a_run_are_read_once_for_all_assets(
+    instance: dg.DagsterInstance, manager: Hive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, child = dg.AssetKey(["s", "w"]), dg.AssetKey(["s", "w", "c"])
+    write_both(instance, manager, parent, child, {"a": parent, "b": parent, "c": child})
+    left = write_both(instance, manager, parent, child, {"a": parent})  # no event names b and c
+    read, assets_of = [], vacuum._assets_of
+    monkeypatch.setattr(vacuum, "_assets_of", lambda of, run_id: (read.append(run_id), assets_of(of, run_id))[1])
+    in_two_hours = dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
+    monkeypatch.setattr(vacuum, "_now", lambda: in_two_hours)
+    job = build_vacuum_job([parent, child])
+    config = {"ops": {"delete_superseded": OLD}}
+    assert job.execute_in_process(run_config=config, instance=instance, resources={"io_manager": manager}).success
+    assert read == [run_of(left["b"])]
+
+
 def write_both(
     instance: dg.DagsterInstance,
     manager: Hive,

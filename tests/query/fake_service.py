@@ -250,17 +250,14 @@ class FakeService(Service):
             raise UnknownQueryError(f"there is no query {query_id}")
         return info
 
-    def queries(self, caller: Caller) -> list[QueryInfo]:
-        """Return the queries that are known, newest first."""
-        return [info for info in reversed(self.known.values()) if info.user == caller.user or caller.grants.everything]
-
     async def recorded_query(self, query_id: str, caller: Caller) -> QueryInfo:
         """Return a query that is known: there is no history."""
         return self.query(query_id, caller)
 
     async def recorded_queries(self, caller: Caller, limit: int, before: datetime | None = None) -> list[QueryInfo]:
         """Return the queries that are known and ended before a time, newest first."""
-        known = [info for info in self.queries(caller) if before is None or (info.ended_at or before) < before]
+        own = [info for info in reversed(self.known.values()) if info.user == caller.user or caller.grants.everything]
+        known = [info for info in own if before is None or (info.ended_at or before) < before]
         return known[: min(limit, self.page)]
 
     def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:

@@ -8,7 +8,7 @@ import pytest
 
 from dagfusion_contract.setting_declarations import declared
 from dagfusion_query.config import Config, read_config
-from dagfusion_query.config_file import PATHS, read_document
+from dagfusion_query.config_file import ENVIRONMENT_KEYS, PATHS, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings, listed
@@ -87,17 +87,17 @@ def test_relative_paths_of_a_file_begin_at_its_folder(tmp_path: Path, monkeypatc
     assert of_paths(read_config({}, file=file)) == {name: str(Path.home() / name) for name in PATHS}
 
 
-def test_an_empty_path_of_a_file_is_not_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "etc" / "dagfusion.toml"
-    file.parent.mkdir()
-    file.write_text(written(dict.fromkeys(PATHS, "")))
-    document = read_document({}, file)
-    assert {name: value for name, value in {**document.service, **document.engine}.items() if value != ""} == {}
-    file.write_text(written({"state_dir": "state", "object_cache_dir": "", "result_cache_dir": ""}))
-    paths = of_paths(read_config({}, file=file))
-    state = file.parent / "state"
-    assert (paths["object_cache_dir"], paths["result_cache_dir"]) == (str(state / "objects"), str(state / "results"))
+@pytest.mark.parametrize("name", [*SECTIONS, *ENVIRONMENT_KEYS])
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_text_of_a_file_is_refused(write: Write, name: str, empty: str) -> None:
+    """No empty path is the folder of the file or of the process, and no empty name of a bucket means any bucket."""
+    section = "environments.uat" if name in ENVIRONMENT_KEYS else SECTIONS[name].metadata["section"]
+    write(f'[{section}]\n{name} = "{empty}"\n')
+    if name == "metadata_keys":  # those of all environments
+        assert read_document({}, None).environments == {"uat": {name: empty}}
+        return
+    with pytest.raises(SettingsError, match=rf"dagfusion.toml: \[{section}\] {name} must not be empty"):
+        read_document({}, None)
 
 
 def test_a_file_can_say_that_no_copies_and_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,8 +134,12 @@ class Served:
             self.table(sql, caller, **query)
         return caught.value
 
+    def queries(self, caller: Caller = ANN) -> list[QueryInfo]:
+        """Return the queries of this process that a caller may see, newest first. On the service's loop."""
+        return self.service._registry.infos(caller)
+
     def latest(self, caller: Caller = ANN) -> QueryInfo:
-        return self.ask(lambda: self.service.queries(caller)[0])
+        return self.ask(lambda: self.queries(caller)[0])
 
     def ask(self, question: Callable[[], T]) -> T:
         """Ask the service on its own loop."""

@@ -47,8 +47,8 @@ def one(new_served: Serve) -> Served:
 def begun(served: Served, sql: str, state: State = State.running, caller: Caller = ANN) -> "tuple[Future[Any], str]":
     """Start a query, and return when it is in a state."""
     future = served.start(sql, caller)
-    served.wait_for(lambda: any(_is(info, sql, state) for info in served.service.queries(caller)))
-    found = next(info for info in served.ask(lambda: served.service.queries(caller)) if _is(info, sql, state))
+    served.wait_for(lambda: any(_is(info, sql, state) for info in served.queries(caller)))
+    found = next(info for info in served.ask(lambda: served.queries(caller)) if _is(info, sql, state))
     return future, found.id
 
 
@@ -145,7 +145,7 @@ def test_a_query_that_takes_too_long_is_ended(one: Served, sql: str) -> None:
     assert isinstance(error, QueryTimeoutError)
     assert "0.3 s" in str(error)
     assert one.rows("SELECT 1 AS a") == [{"a": 1}]
-    assert one.service.queries(ANN)[1].state is State.failed
+    assert one.queries()[1].state is State.failed
 
 
 def test_the_service_s_own_timeout_cannot_be_exceeded(new_served: Serve) -> None:

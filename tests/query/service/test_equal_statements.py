@@ -115,7 +115,7 @@ def test_others_run_when_the_worker_of_the_first_is_killed(serve: Callable[..., 
 def test_others_run_when_the_first_is_cancelled(serve: Callable[..., Served], tmp_path: Path) -> None:
     served, sql = serve(), LONG.format(2)
     first = led(served, tmp_path, sql)
-    [leader] = served.ask(lambda: served.service.queries(ANN))
+    [leader] = served.ask(served.queries)
     others = [followed(served, tmp_path, sql) for _ in range(2)]
     served.ask(lambda: served.service.cancel(leader.id, ANN))
     with pytest.raises(QueryCancelledError):

@@ -130,10 +130,10 @@ def test_describe_only_plans(served: Served) -> None:
 
 
 def test_what_only_plans_is_not_among_the_queries(served: Served) -> None:
-    before = len(served.ask(lambda: served.service.queries(ANN)))
+    before = len(served.ask(lambda: served.queries(ANN)))
     served.loop.run(served.service.describe(Query("SELECT 1"), ANN))
     served.loop.run(served.service.explain(Query("SELECT 1"), ANN))
-    assert len(served.ask(lambda: served.service.queries(ANN))) == before
+    assert len(served.ask(lambda: served.queries(ANN))) == before
 
 
 def test_explain_says_what_would_be_read(served: Served) -> None:
@@ -177,8 +177,8 @@ def test_a_long_error_has_its_ends(served: Served, name: str) -> None:
 
 def test_queries_are_seen_by_their_user_and_by_who_may_see_everything(served: Served) -> None:
     served.rows("SELECT 'of bob'", BOB)
-    mine = served.ask(lambda: served.service.queries(BOB))
-    everything = served.ask(lambda: served.service.queries(ANN))
+    mine = served.ask(lambda: served.queries(BOB))
+    everything = served.ask(lambda: served.queries(ANN))
     assert {info.user for info in mine} == {"bob"}
     assert {info.user for info in everything} >= {"ann", "bob"}
     assert everything == sorted(everything, key=lambda info: info.submitted_at, reverse=True)

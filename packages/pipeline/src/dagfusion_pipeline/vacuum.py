@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -81,8 +81,11 @@ def build_vacuum_job(
         """Compare the assets' folders with the event log and delete what has long been superseded."""
         manager = io_manager_of(context, io_manager_key)
         since = _now() - timedelta(hours=config.older_than_hours)
+        assets_of = cache(partial(_assets_of, context.instance))  # a run may have written several of the assets
         for key in keys:
-            of_partitions = partial(superseded_objects, context.instance, manager, key, since, context.run_id)
+            of_partitions = partial(
+                superseded_objects, context.instance, manager, key, since, context.run_id, assets_of=assets_of
+            )
             found = [
                 *of_partitions(say=context.log.info),
                 *superseded_large_objects(context.instance, manager, key, since, iceberg_metadata),
@@ -113,6 +116,7 @@ def superseded_objects(
     since: datetime,
     own_run: str = "",
     *,
+    assets_of: Callable[[str], Collection[dg.AssetKey]] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[StoredObject]:
     """Return the objects of an asset that nothing has needed since then; none of an asset that has no record at all.
@@ -123,6 +127,7 @@ def superseded_objects(
         asset_key: The asset.
         since: From when on queries may still read objects.
         own_run: The run that asks; others may write objects with stable names.
+        assets_of: Returns the assets of a run, by its id; by default, the event log is read for each asset and run.
         say: Called with a line about objects that stay because a run is in progress.
     """
     # The objects come first: one that is written meanwhile is not among them, and its event is.
@@ -142,7 +147,7 @@ def superseded_objects(
     if not was_wiped_since(instance, asset_key, since):
         named_keys = {uri.removeprefix(root) for uri in named_uris}
         known = _known_to_the_log(instance, asset_key, old, named_keys)
-        found = _surely_of(instance, manager, asset_key, known, named_keys)
+        found = _surely_of(assets_of or partial(_assets_of, instance), manager, asset_key, known, named_keys)
     wiped = of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)
     writers = [run.run_id for run in unfinished if run.run_id != own_run and may_write(run, asset_key)]
     if wiped and writers and say is not None:
@@ -204,7 +209,7 @@ def was_wiped_since(instance: dg.DagsterInstance, asset_key: dg.AssetKey, since:
 
 
 def _surely_of(
-    instance: dg.DagsterInstance,
+    assets_of: Callable[[str], Collection[dg.AssetKey]],
     manager: Manager,
     asset_key: dg.AssetKey,
     found: Sequence[StoredObject],
@@ -219,14 +224,14 @@ def _surely_of(
     """
     unsure = {one.key for one in found if one.key not in named_keys}
     unsure -= {key for key in unsure if is_in_partition_folder(manager, asset_key, key)}
-    assets_of = {run: _assets_of(instance, run) for run in {run_of(key) for key in unsure} if run is not None}
+    assets = {run: assets_of(run) for run in {run_of(key) for key in unsure} if run is not None}
     places = {renamed(key, "") for key in named_keys}
 
     def is_own(key: str) -> bool:
-        assets = assets_of.get(run_of(key) or "", set())
-        if any(is_below(other, asset_key) and may_be_of(manager, other, key) for other in assets):
+        of_run = assets.get(run_of(key) or "", ())
+        if any(is_below(other, asset_key) and may_be_of(manager, other, key) for other in of_run):
             return False
-        return asset_key in assets or renamed(key, "") in places
+        return asset_key in of_run or renamed(key, "") in places
 
     return [one for one in found if one.key not in unsure or is_own(one.key)]
 

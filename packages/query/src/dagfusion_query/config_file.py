@@ -107,6 +107,11 @@ class _Reader:
             return ",".join(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise SettingsError(f"{self._path}: {where} must be text or a number, got a {type(value).__name__}")
+        if isinstance(value, str) and not value.strip() and not where.endswith("_keys"):  # no keys are those of all
+            raise SettingsError(
+                f"{self._path}: {where} must not be empty, got {value!r}: give a value, or leave the setting out for "
+                "its default"
+            )
         return str(value) if where.startswith("[environments.") else value
 
     def _check(self, keys: Collection[str], allowed: Collection[str], complaint: str) -> None:
@@ -117,12 +122,10 @@ class _Reader:
                 raise SettingsError(f"{self._path}: {complaint} {key!r}; {hint}")
 
     def _with_paths(self, table: dict[str, Any]) -> dict[str, Any]:
-        """Make the relative paths of a table absolute. Empty text, `none` and references to secrets are no paths."""
+        """Make the relative paths of a table absolute. `none` and references to secrets are no paths."""
         paths = {key: str(value) for key, value in table.items() if key in PATHS}
         return table | {
-            key: self._absolute(path)
-            for key, path in paths.items()
-            if path not in ("", NO_STATE) and not is_reference(path)
+            key: self._absolute(path) for key, path in paths.items() if path != NO_STATE and not is_reference(path)
         }
 
     def _absolute(self, path: str) -> str:

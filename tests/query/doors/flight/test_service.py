@@ -183,14 +183,14 @@ def test_a_busy_service_says_when_to_come_back(tmp_path: Path) -> None:
         ThreadPoolExecutor() as pool,
     ):
         first, second = (pool.submit(_failing, connection) for _ in range(2))
-        served.wait_for(lambda: len(served.service.queries(ME)) == 2)
+        served.wait_for(lambda: len(served.queries(ME)) == 2)
         with pytest.raises(TooBusyError) as raised:
             connection.sql("select 1")
         assert raised.value.retry_after_s > 0
         assert len(connection.tables()) == 1  # what needs no worker waits for none
         assert not first.done()
         assert not second.done()
-        served.ask(lambda: [served.service.cancel(info.id, ME) for info in served.service.queries(ME)])
+        served.ask(lambda: [served.service.cancel(info.id, ME) for info in served.queries(ME)])
         assert (first.result(30), second.result(30)) == ("query_cancelled", "query_cancelled")
 
 

@@ -58,26 +58,32 @@ def exact_aggregates(logical: bytes, text: str, context: SessionContext) -> byte
         context: The session that it was planned in.
     """
     for name in _ASCENDING:
-        logical = _with_calls(logical, name, partial(_exact_bounds, name=name, context=context))
+        logical = _with_exact_bounds(logical, name, context)
     if _UNGROUPED in text and _FROM_STATISTICS.search(text):
         logical = _from_rows(logical, context)
     return logical
 
 
-def _with_calls(logical: bytes, name: bytes, change: Callable[[bytes], Sequence[bytes] | None]) -> bytes:
-    """Return an encoded plan in which the aggregates that call a function have other calls.
+def _with_exact_bounds(logical: bytes, name: bytes, context: SessionContext) -> bytes:
+    """Return an encoded plan in which aggregates with groups have other calls for the bounds of floats.
 
     Args:
         logical: The plan.
-        name: The function.
-        change: Returns the calls of an encoded aggregate, in their order; None leaves them.
+        name: The function, `min` or `max`.
+        context: The session that it was planned in.
     """
     marker = message(AggregateUDFExprNode.FUN_NAME, name)
 
     def changed(node: bytes) -> bytes | None:
-        if (aggregate := _aggregate(node)) is None or (calls := change(node)) is None:
+        if (aggregate := _aggregate(node)) is None:
             return None
-        return _with_parts(aggregate, rewrite(_input(aggregate), marker, changed), calls)
+        calls = children(aggregate, AggregateNode.AGGR_EXPR)
+        if not calls or not children(aggregate, AggregateNode.GROUP_EXPR):
+            return None
+        first = partial(_first, name=name)
+        floats = zip(calls, _are_floats(node, len(calls), context), strict=True)
+        exact = [_replaced(call, name, context, first) if is_float else call for call, is_float in floats]
+        return _with_parts(aggregate, rewrite(_input(aggregate), marker, changed), exact)
 
     return rewrite(logical, marker, changed)
 
@@ -99,17 +105,6 @@ def _with_parts(aggregate: bytes, below: bytes, calls: Sequence[bytes]) -> bytes
     """Return the encoded plan of an aggregate with another input and other calls."""
     parts = {AggregateNode.INPUT: [below], AggregateNode.AGGR_EXPR: calls}
     return message(LogicalPlanNode.AGGREGATE, with_children(aggregate, parts))
-
-
-def _exact_bounds(node: bytes, name: bytes, context: SessionContext) -> Sequence[bytes] | None:
-    (aggregate,) = children(node, LogicalPlanNode.AGGREGATE)
-    calls = children(aggregate, AggregateNode.AGGR_EXPR)
-    if not calls or not children(aggregate, AggregateNode.GROUP_EXPR):
-        return None
-    floats = zip(calls, _are_floats(node, len(calls), context), strict=True)
-    return [
-        _replaced(call, name, context, partial(_first, name=name)) if is_float else call for call, is_float in floats
-    ]
 
 
 def _are_floats(node: bytes, count: int, context: SessionContext) -> Sequence[bool]:

@@ -214,10 +214,6 @@ class Service:
         """
         return self._registry.info(query_id, caller)
 
-    def queries(self, caller: Caller) -> list[QueryInfo]:
-        """Return a caller's queries, newest first; all of them to a caller that may read everything."""
-        return self._registry.infos(caller)
-
     async def recorded_query(self, query_id: str, caller: Caller) -> QueryInfo:
         """Return what is known of a query, also from the history.
 
@@ -234,7 +230,9 @@ class Service:
             return found
 
     async def recorded_queries(self, caller: Caller, limit: int, before: datetime | None = None) -> list[QueryInfo]:
-        """Return a caller's queries as `queries`, also from the history: those that run, then the last ended first.
+        """Return a caller's queries, also from the history: those that run, then the last ended first.
+
+        A caller that may read everything gets the queries of all users.
 
         Args:
             caller: The caller of the request.
