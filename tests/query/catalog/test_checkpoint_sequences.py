@@ -48,7 +48,14 @@ def shown(snapshot: Snapshot) -> dict[tuple[AssetKey, str], int]:
 
 
 class Replica:
-    """One service: its state folder, its catalog and the writer of its checkpoint."""
+    """One service: its state folder, its catalog and the writer of its checkpoint.
+
+    Attributes:
+        read_up_to: The last event that there was when it read the event log; None until it has looked for a checkpoint,
+            which it then reads too.
+    """
+
+    read_up_to: int | None
 
     def __init__(self, log: PurgeableLog, store: MemoryStore, now: Callable[[], float]) -> None:
         self._log, self._store, self._now, self.clock = log, store, now, Clock()
@@ -57,6 +64,7 @@ class Replica:
 
     def start(self, *, keeps_state: bool) -> None:
         self.stop()
+        self.read_up_to = None
         if not keeps_state or self._folder is None:
             self.lose_state()
             self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-"))
@@ -82,10 +90,17 @@ class Replica:
             shutil.rmtree(self._folder)
             self._folder = None
 
-    def look(self) -> Snapshot:
+    def look(self) -> bool:
+        """Read the event log, and write a checkpoint if it is time; return True if one was written."""
+        last_id = self._log.tables.last_id
         self.catalog.refresh()
-        self.writer.look()
-        return self.catalog.current()
+        has_written = self.writer.look()
+        self.read_up_to = last_id
+        return has_written
+
+    def shown(self) -> dict[tuple[AssetKey, str], int]:
+        self.look()
+        return shown(self.catalog.current())
 
 
 class Services(RuleBasedStateMachine):
@@ -94,7 +109,7 @@ class Services(RuleBasedStateMachine):
         self.log, self.store, self.now_s = PurgeableLog(), MemoryStore(), 1000.0
         self.replicas = [Replica(self.log, self.store, lambda: self.now_s) for _ in range(2)]
         self.expected: dict[tuple[AssetKey, str], int] = {}
-        self.read_up_to = 0
+        self.written_up_to = 0
 
     def teardown(self) -> None:
         for number in (0, 1):
@@ -123,13 +138,15 @@ class Services(RuleBasedStateMachine):
     def write(self, number: int, passed_s: float) -> None:
         self.now_s += passed_s
         last_id = self.log.tables.last_id
-        self.replicas[number].catalog.refresh()
-        if self.replicas[number].writer.look():
-            self.read_up_to = last_id
+        if self.replicas[number].look():
+            self.written_up_to = last_id
 
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
-        ids = [event.event_id for event in self.log.tables.events if event.event_id <= self.read_up_to]
+        """Purge events that a checkpoint and all running services have: a purge is by age, and they poll the log."""
+        read = [replica.read_up_to for replica in self.replicas if replica.read_up_to is not None]
+        up_to = min([self.written_up_to, *read])
+        ids = [event.event_id for event in self.log.tables.events if event.event_id <= up_to]
         if ids:
             self.log.purge({*data.draw(st.lists(st.sampled_from(ids)))} if data.draw(st.booleans()) else {*ids})
 
@@ -143,7 +160,7 @@ class Services(RuleBasedStateMachine):
 
     @rule(number=REPLICAS)
     def show(self, number: int) -> None:
-        assert shown(self.replicas[number].look()) == self.expected
+        assert self.replicas[number].shown() == self.expected
 
     @rule(number=REPLICAS, puts=st.integers(0, 3), keeps_state=st.booleans())
     def kill_while_writing(self, number: int, puts: int, keeps_state: bool) -> None:  # noqa: FBT001  # of a rule
@@ -201,3 +218,16 @@ def test_nothing_is_lost_and_nothing_comes_back() -> None:
     run_state_machine_as_test(
         Services, settings=settings(max_examples=examples(40), stateful_step_count=25, deadline=None)
     )
+
+
+def test_what_is_purged_before_a_service_reads_it_is_there_after_its_next_full_read() -> None:
+    services = Services()
+    services.show(0)
+    services.show(1)
+    services.materialize(("a", "x"), "CA")
+    services.write(0, 1.0)
+    services.log.purge({1})
+    services.replicas[1].look()
+    services.read_in_full(1)
+    services.show(1)
+    services.teardown()

@@ -2,6 +2,9 @@
 
 The process that wrote it last goes on writing. Another takes over if it stops: it first adds what the checkpoint has to
 its own catalog, so that a checkpoint always has all that the one before had.
+
+The others read the checkpoint when they start and after each full read of the event log. Between two full reads they
+have what they poll, so an event must not be purged within one poll interval: where it is, it is read with the next one.
 """
 
 import logging
