@@ -206,8 +206,14 @@ def test_the_events_of_a_run_are_read_once_for_all_assets(
     parent, child = dg.AssetKey(["s", "w"]), dg.AssetKey(["s", "w", "c"])
     write_both(instance, manager, parent, child, {"a": parent, "b": parent, "c": child})
     left = write_both(instance, manager, parent, child, {"a": parent})  # no event names b and c
-    read, assets_of = [], vacuum._assets_of
-    monkeypatch.setattr(vacuum, "_assets_of", lambda of, run_id: (read.append(run_id), assets_of(of, run_id))[1])
+    read: list[str] = []
+    assets_of = vacuum._assets_of
+
+    def counted(of: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+        read.append(run_id)
+        return assets_of(of, run_id)
+
+    monkeypatch.setattr(vacuum, "_assets_of", counted)
     in_two_hours = dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
     monkeypatch.setattr(vacuum, "_now", lambda: in_two_hours)
     job = build_vacuum_job([parent, child])

@@ -48,6 +48,11 @@ from tests.query.engine.conftest import TABLE
             "not",
         ),
         ("SELECT * FROM '/etc/passwd'", UnknownTableError, "no table"),
+        (  # DataFusion 55 panics
+            f"SELECT count(x) FROM (SELECT (SELECT 1 WHERE false) AS x FROM {TABLE})",
+            PlanError,
+            r"a fault of DataFusion \(.*\): write it in another way. One cause is a subquery that never has rows",
+        ),
     ],
 )
 def test_statements_that_cannot_run_say_why(orgs: Any, sql: str, error: type[Exception], message: str) -> None:

@@ -64,7 +64,7 @@ _NAMED = re.compile(
 
 def is_datafusion_error(error: BaseException) -> bool:
     """Return True if DataFusion raised this: a bare Exception or ValueError, or a Rust panic, which is no Exception."""
-    return type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException"
+    return type(error) in (Exception, ValueError) or _is_panic(error)
 
 
 def is_syntax_error(error: BaseException) -> bool:
@@ -87,7 +87,7 @@ def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) 
     if message.startswith(_NOT_ONE):
         return PlanError("one statement at a time: the text has none, or more than one")
     is_late = _MEMORY.match(message) or is_no_room(text) or message.startswith(_NO_PLAN)  # met after a part was planned
-    return execution_error(error) if is_late else _plan_error(_NOISE.sub("", text).strip(), sql)
+    return execution_error(error) if is_late else _plan_error(_fault(error) or _NOISE.sub("", text).strip(), sql)
 
 
 def left_out_column(error: BaseException, tables: Mapping[TableName, Table], sql: str) -> QueryError | None:
@@ -123,7 +123,7 @@ def execution_error(error: BaseException) -> QueryError:
             f"the statement needs more memory than it may use ({text.splitlines()[0]}): "
             "filter or aggregate earlier, or raise DAGFUSION_MEMORY_LIMIT_BYTES"
         )
-    return ExecutionError(text or type(error).__name__)
+    return ExecutionError(_fault(error) or text or type(error).__name__)
 
 
 def series_error(text: str) -> str | None:
@@ -183,6 +183,20 @@ def named_in(text: str) -> str | None:
     """Return the column or function that an error of DataFusion's is about."""
     found = _NAMED.search(text)
     return found["name"] if found else None
+
+
+def _is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"
+
+
+def _fault(error: BaseException) -> str | None:
+    """Return the error of a statement with which DataFusion panics; None for any other error."""
+    if not _is_panic(error):
+        return None
+    return (
+        f"this statement meets a fault of DataFusion ({error}): write it in another way. One cause is a subquery that "
+        "never has rows, such as (SELECT 1 WHERE false): use NULL in its place"
+    )
 
 
 def _from_kind(text: str) -> str:
