@@ -114,7 +114,7 @@ class Settings:
         "DAGFUSION_OBJECT_CACHE_DIR",
         None,
         "The folder of local copies of objects. `none` makes no copies.",
-        shown="beside the snapshots",
+        shown="`objects` in the state folder",
         section="engine",
         is_path=True,
     )
@@ -135,7 +135,7 @@ class Settings:
         "DAGFUSION_RESULT_CACHE_DIR",
         None,
         "The folder of results that are kept for equal queries. `none` keeps no results.",
-        shown="beside the snapshots",
+        shown="`results` in the state folder",
         section="engine",
         is_path=True,
     )
