@@ -77,8 +77,10 @@ def filled(database: Database, object_store: ObjectStore, tmp_path_factory: pyte
 def small(database: Database, object_store: ObjectStore, tmp_path: Path) -> Iterator[Lake]:
     """A deployment for one test: the register, and one day of three states."""
     with lake(database, object_store, tmp_path) as deployment:
-        assert deployment.materialize(REGISTER)
-        assert deployment.materialize(EXTRACTS, "2024-01-01|AL", "2024-01-01|AZ")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+            assert deployment.materialize(REGISTER)
+            assert deployment.materialize(EXTRACTS, "2024-01-01|AL", "2024-01-01|AZ")
         yield deployment
 
 

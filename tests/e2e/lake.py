@@ -3,7 +3,7 @@
 import itertools
 import json
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import dagster as dg
 import polars as pl
+import pytest
 from botocore.client import BaseClient
 
 from dagfusion_pipeline.environment import Environment
@@ -37,6 +38,8 @@ TABLES = {
 }
 
 _numbers = itertools.count(1)
+_get_partition_keys = dg.MultiPartitionsDefinition._get_partition_keys
+_partition_keys: dict[object, Sequence[dg.MultiPartitionKey]] = {}
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,11 @@ class Lake:
         """Run the asset's partitions from the first to the last in one run, as the code location defines it."""
         job = code_location(self.resources(**others)).resolve_implicit_global_asset_job_def()
         tags = partition_range(first, last or first)
-        return job.execute_in_process(
-            instance=self.instance, asset_selection=[key], tags=tags, raise_on_error=False
-        ).success
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dg.MultiPartitionsDefinition, "_get_partition_keys", kept_partition_keys)
+            return job.execute_in_process(
+                instance=self.instance, asset_selection=[key], tags=tags, raise_on_error=False
+            ).success
 
     def connect(self, **variables: str) -> EmbeddedConnection:
         """Connect; a statement that comes again is to read its objects again."""
@@ -90,6 +95,14 @@ class Lake:
 
     def delete(self, name: str) -> None:
         self.s3.delete_object(Bucket=self.bucket, Key=name)
+
+
+def kept_partition_keys(self: dg.MultiPartitionsDefinition, **time: Any) -> Sequence[dg.MultiPartitionKey]:
+    """Do what Dagster does, but multiply the same days and states once: it takes 0.6 s of CPU, in each run."""
+    dimensions = tuple((one.name, tuple(one.partitions_def.get_partition_keys())) for one in self.partitions_defs)
+    if dimensions not in _partition_keys:
+        _partition_keys[dimensions] = _get_partition_keys(self, **time)
+    return _partition_keys[dimensions]
 
 
 def partition_range(first: str | None, last: str | None) -> dict[str, str]:
