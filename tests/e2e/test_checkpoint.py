@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from dagfusion_query.abstract_connection import Connection
 from dagfusion_query.client import connect
@@ -35,6 +36,7 @@ def purge(lake: Lake) -> None:
         connection.execute("delete from event_logs")
 
 
+@pytest.mark.usefixtures("long")
 def test_a_purged_event_log_and_a_lost_state_folder_lose_no_table(small: Lake, tmp_path: Path) -> None:
     checkpoint = {"DAGFUSION_CATALOG_CHECKPOINT": f"s3://{small.bucket}/_catalog"}
     folders = [tmp_path / name for name in ("before", "after", "embedded")]

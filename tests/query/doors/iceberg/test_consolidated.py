@@ -65,7 +65,7 @@ def consolidate(large_lake: Lake, manager: PartitionedS3ParquetIOManager, name: 
     return run
 
 
-@pytest.mark.usefixtures("heavy")
+@pytest.mark.usefixtures("long")
 def test_the_life_of_a_consolidated_table(
     large_lake: Lake, manager: PartitionedS3ParquetIOManager, name: str, consolidate: Callable[[], int]
 ) -> None:
