@@ -42,6 +42,7 @@ class Writer(Expressions):
             (4, self._groups),
             (2, self._distinct),
             (4, self._join),
+            (1, self._sorted_join),
             (2, self._chain),
             (1, self._counted),
             (2, self._window),
@@ -124,6 +125,24 @@ class Writer(Expressions):
         return self._limited(
             f"SELECT {self._items(scope, 1)} FROM {source}{where}", [f"{of_left[0][0]}.id", f"{of_right[0][0]}.id"]
         )
+
+    def _sorted_join(self) -> tuple[str, bool]:
+        """A join whose filter compares a partition column, by which the rows are sorted, with another column."""
+        (left, of_left), (right, of_right) = self._table(self.rng.choice("tu")), self._table(self.rng.choice("tu"))
+        pairs = [
+            (named(one), named(other))
+            for one in of_left
+            for other in of_left
+            if one[1].is_partition and one is not other and one[1].kind == other[1].kind
+        ]
+        if not pairs:
+            return self._join()
+        pair = self.rng.choice(pairs)
+        ids = [f"{of_left[0][0]}.id", f"{of_right[0][0]}.id"]
+        how, sign = self.rng.choice(["JOIN", "JOIN", "LEFT JOIN"]), self.rng.choice(["=", "<=", ">=", "<>"])
+        source = f"{left} {how} {right} ON {self._same_kind(of_left, of_right)}"
+        sql = f"SELECT {aliased([*pair, *ids])} FROM {source} WHERE {pair[0]} {sign} {pair[1]}"
+        return self._limited(sql, [self.rng.choice(pair), *ids])
 
     def _chain(self) -> tuple[str, bool]:
         """Three tables, of which columns of one name go on together."""

@@ -1,7 +1,9 @@
 """Joins begin with the smaller input, by the rows of the catalog, whatever the statement's order."""
 
+import datetime as dt
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -104,6 +106,80 @@ def test_no_answer_is_taken_from_witnesses(star: Any, sql: str) -> None:
     lake, peer = star
 
     assert _rounded(lake.sql(_named(sql))) == _rounded(peer.execute(sql).to_arrow_table())
+
+
+DECIMAL_1, DECIMAL_38 = pa.decimal128(1, 1), pa.decimal128(38, 10)
+VALUES = {
+    **{kind: [2, 1, 3] for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())},
+    **{kind: [2, 1, 3] for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())},
+    **{kind: [2.0, 1.0, 3.0] for kind in (pa.float32(), pa.float64())},
+    pa.string(): ["b", "a", "c"],
+    pa.bool_(): [True, False],
+    pa.date32(): [dt.date(2024, 1, 2), dt.date(2024, 1, 1), dt.date(2024, 1, 3)],
+    pa.timestamp("us"): [dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 3)],  # noqa: DTZ001
+    pa.timestamp("ns", "UTC"): [dt.datetime(2024, 1, day, tzinfo=dt.UTC) for day in (2, 1, 3)],
+    DECIMAL_1: [Decimal("0.2"), Decimal("0.1"), Decimal("0.3")],
+    DECIMAL_38: [Decimal(2), Decimal(1), Decimal(3)],
+}
+SORTED = [
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.a = u.p ORDER BY u.p, u.id DESC LIMIT 3",
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.a <= u.p ORDER BY u.a, u.id DESC LIMIT 3",
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.a BETWEEN u.p AND u.p ORDER BY u.a, u.id DESC",
+    "SELECT u.id FROM s JOIN u ON u.y = s.y AND u.p = u.a ORDER BY u.p, s.y, u.id LIMIT 3",
+    "SELECT u.id FROM u WHERE u.a = u.p AND u.y IN (SELECT y FROM s) ORDER BY u.p, u.id DESC LIMIT 3",
+    "SELECT DISTINCT u.p FROM u JOIN s ON u.y = s.y WHERE u.a = u.p ORDER BY u.p LIMIT 1",
+    (
+        "SELECT q.p, q.n FROM (SELECT u.p, max(u.a) AS a, count(*) AS n FROM u JOIN s ON u.y = s.y GROUP BY u.p) q"
+        " WHERE q.a = q.p ORDER BY q.p LIMIT 1"
+    ),
+    (
+        "SELECT u.id, rank() OVER (PARTITION BY u.p ORDER BY u.id) AS r FROM u JOIN s ON u.y = s.y WHERE u.a = u.p"
+        " ORDER BY u.id"
+    ),
+]
+OF_NUMBERS = [
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.p + u.a > 2 ORDER BY u.p, u.id DESC LIMIT 3",
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.p * 2 > u.a ORDER BY u.p, u.id DESC LIMIT 3",
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.a + u.p = 2 ORDER BY u.a, u.id DESC LIMIT 3",
+    "SELECT u.id FROM u JOIN s ON u.y = s.y WHERE u.p > 1 OR u.a = 1 ORDER BY u.a, u.id DESC LIMIT 3",
+]
+
+
+@pytest.mark.parametrize("parallelism", [1, 4])
+@pytest.mark.parametrize("kind", VALUES, ids=str)
+def test_a_partition_column_is_not_taken_for_the_constant_of_its_witnesses(
+    new_lake: Any, kind: pa.DataType, parallelism: int
+) -> None:
+    """A sort by a constant is none, so rows would come in any order, and a limit would keep any of them."""
+    lake, peer = new_lake(settings={"DAGFUSION_PARALLELISM": str(parallelism)}), duckdb.connect()
+    peer.execute("SET TimeZone = 'UTC'")
+    written = []
+    for number, value in enumerate(VALUES[kind]):
+        ids = pa.array([10 * number + row for row in range(3)], pa.int64())
+        rows = pa.table({"id": ids, "y": pa.array([1, 2, 9], pa.int64()), "a": pa.array([value] * 3, kind)})
+        lake.write(("u",), rows, {"p": pa.scalar(value, kind)})
+        written.append(rows.append_column("p", pa.array([value] * 3, kind)))
+    small = pa.table({"y": pa.array([1, 2], pa.int64())})
+    lake.write(("s",), small, {"q": pa.scalar(1)})
+    peer.register("u", pa.concat_tables(written))
+    peer.register("s", small)
+    for sql in [*SORTED, *(OF_NUMBERS if VALUES[kind][0] == 2 else [])]:
+        answer = lake.sql(re.sub(r"\b(FROM|JOIN) ([us])\b", r"\1 local_default.\2 \2", sql)).to_pylist()
+        assert answer == peer.execute(sql).to_arrow_table().to_pylist(), sql
+    peer.close()
+
+
+@pytest.mark.parametrize("sql", OF_NUMBERS)
+def test_one_partition_is_not_taken_for_that_of_its_witness(new_lake: Any, sql: str) -> None:
+    lake = new_lake(settings={"DAGFUSION_PARALLELISM": "4"})
+    rows = pa.table({"id": [1, 2, 3], "y": [1, 2, 9], "a": [2, 1, 3]})
+    lake.write(("u",), rows, {"p": pa.scalar(5)})
+    lake.write(("s",), pa.table({"y": [1, 2]}), {"q": pa.scalar(1)})
+    with duckdb.connect() as peer:
+        peer.register("u", rows.append_column("p", pa.array([5, 5, 5])))
+        peer.register("s", pa.table({"y": [1, 2]}))
+        expected = peer.execute(sql).to_arrow_table().to_pylist()
+    assert lake.sql(re.sub(r"\b(FROM|JOIN) ([us])\b", r"\1 local_default.\2 \2", sql)).to_pylist() == expected
 
 
 def test_pruning_counts(star: Any) -> None:

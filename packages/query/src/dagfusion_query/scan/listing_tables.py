@@ -16,7 +16,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -38,7 +38,17 @@ _UNESCAPED = re.compile(r"\w+", re.ASCII)  # in the name of a folder
 _UNQUOTED = "/!$&'()+,:;=@]^|~"
 _MANY_ROWS = 1 << 24  # filters leave more of them than a small table has
 _GLOB = re.compile(r"[*?\[]")
-_VALUES = {"string": "w", "large_string": "w", "binary": "w", "bool": "false", "date32[day]": "1970-01-01"}
+_EXACT = Context(prec=80)  # more digits than any decimal has
+_TEXTS = ("v", "w")
+_BOUNDS = {
+    "string": _TEXTS,
+    "large_string": _TEXTS,
+    "binary": _TEXTS,
+    "bool": ("false", "true"),
+    "float": ("-inf", "inf"),
+    "double": ("-inf", "inf"),
+    "date32[day]": ("0001-01-01", "9999-12-31"),
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ class Template:
 
     def __init__(self, folder: Path, partition_schema: pa.Schema) -> None:
         self.folder = folder
-        self._leaf = Path(*(f"{f.name}={_witness_value(f.type)}" for f in partition_schema))
+        values = [(f.name, _witness_values(f.type)) for f in partition_schema]
+        self._leaves = [Path(*(f"{name}={bounds[end]}" for name, bounds in values)) for end in (0, 1)]
         self._ready: set[Path] = set()
 
     @property
@@ -124,16 +135,17 @@ class Template:
     def path(self, slot: int, groups: int, *, is_small: bool = False) -> str:
         """Return the folder for a scan in `slot` with `groups` file groups, with a slash at its end.
 
-        The witnesses of a small scan have one row each, those of others many.
+        The witnesses of a small scan have one row each, those of others many. Their partition values are the least and
+        the greatest by turns: DataFusion takes a column for a constant if all files have one value.
         """
         folder = self.folder / f"s{slot}" / f"{'small' if is_small else 'k'}{groups}"
         if folder not in self._ready:
             # A missing template would be an empty table: a wrong result, not an error. So it is complete before it is
             # known.
-            leaf = folder / self._leaf
-            leaf.mkdir(parents=True, exist_ok=True)
+            for leaf in self._leaves:
+                (folder / leaf).mkdir(parents=True, exist_ok=True)
             for i in range(groups):
-                (leaf / f"{i}.parquet").write_bytes(_witness(1 if is_small else _MANY_ROWS))
+                (folder / self._leaves[i % 2] / f"{i}.parquet").write_bytes(_witness(1 if is_small else _MANY_ROWS))
             self._ready.add(folder)
         return f"{folder}/"
 
@@ -200,7 +212,15 @@ def _witness(rows: int) -> bytes:
     return sink.getvalue()
 
 
-def _witness_value(kind: pa.DataType) -> str:
+def _witness_values(kind: pa.DataType) -> tuple[str, str]:
+    """Return the least and the greatest value of a type, as folders are named; of texts, any two."""
     if pa.types.is_timestamp(kind):
-        return quote("1970-01-01T00:00:00", safe="")
-    return _VALUES.get(str(kind), "0")
+        return quote("1678-01-01T00:00:00", safe=""), quote("2262-01-01T00:00:00", safe="")
+    if pa.types.is_decimal(kind):
+        most = format(Decimal("9" * kind.precision).scaleb(-kind.scale, _EXACT), "f")
+        return f"-{most}", most
+    if pa.types.is_integer(kind):
+        signed = pa.types.is_signed_integer(kind)
+        most = (1 << (kind.bit_width - signed)) - 1
+        return str(-most - 1 if signed else 0), str(most)
+    return _BOUNDS[str(kind)]

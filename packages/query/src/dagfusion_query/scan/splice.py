@@ -275,7 +275,10 @@ def _point_at_witnesses(
         filters = _filters(scan_node, context)
         scan = prune_scan(scan_table, filters, _mention(scan_node, scan_table).relation)
         is_small = is_join and scan.rows <= SMALL_ROWS
-        folder = scan_table.template.path(len(slots), breadth.planned(scan.count), is_small=is_small)
+        groups = breadth.planned(scan.count)
+        if is_join and groups == 1:
+            groups = 2  # so that the planner counts the rows of two partition values, see `Template.path`
+        folder = scan_table.template.path(len(slots), groups, is_small=is_small)
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
         rest = b"".join(
             field.raw
