@@ -109,7 +109,7 @@ def test_no_answer_is_taken_from_witnesses(star: Any, sql: str) -> None:
 
 
 DECIMAL_1, DECIMAL_38 = pa.decimal128(1, 1), pa.decimal128(38, 10)
-VALUES = {
+VALUES: dict[pa.DataType, list[Any]] = {
     **{kind: [2, 1, 3] for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())},
     **{kind: [2, 1, 3] for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())},
     **{kind: [2.0, 1.0, 3.0] for kind in (pa.float32(), pa.float64())},
