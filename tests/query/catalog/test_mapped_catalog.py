@@ -57,6 +57,30 @@ def test_what_is_mapped_is_what_was_written(tmp_path: Path, event: Callable[...,
     assert contents(mapped.at(wiped.generation)) == contents(wiped)
 
 
+def test_a_process_sees_what_its_own_service_has_left(tmp_path: Path, event: Callable[..., Event]) -> None:
+    """Two services over one folder, each of which has read as much of the event log as it has."""
+    stores = [SnapshotStore(tmp_path) for _ in range(2)]
+    workers = [MappedCatalog(tmp_path, "uat") for _ in range(2)]
+    snapshots = [Snapshot(0, "uat") for _ in range(2)]
+    generations = set[int]()
+    for number in range(1, 13):
+        one = number % 3 % 2  # one of them saves twice as often
+        snapshots[one] = stores[one].save(fold(snapshots[one], [event(KEYS[one], number, f"S{number}")]), CURSOR, "log")
+        seen = workers[one].at(snapshots[one].generation)
+        assert (seen.generation, contents(seen)) == (snapshots[one].generation, contents(snapshots[one]))
+        generations.add(seen.generation)
+    assert len(generations) == 12
+
+
+def test_a_process_goes_on_from_the_generation_that_it_has_loaded(tmp_path: Path, event: Callable[..., Event]) -> None:
+    first = SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), [event(KEYS[0], 1)]), CURSOR, "log")
+    store = SnapshotStore(tmp_path)
+    loaded = store.load("uat")
+    assert loaded is not None
+    second = store.save(fold(loaded.snapshot, [event(KEYS[0], 2)]), CURSOR, "log")
+    assert second.generation == first.generation + 1
+
+
 def test_what_did_not_change_is_the_same_object(tmp_path: Path, event: Callable[..., Event]) -> None:
     store, mapped = SnapshotStore(tmp_path), MappedCatalog(tmp_path, "uat")
     snapshot = store.save(fold(Snapshot(0, "uat"), [event(key, n) for n, key in enumerate(KEYS, 1)]), CURSOR, "log")

@@ -89,7 +89,7 @@ class MappedCatalog:
         self._entries: Mapping[AssetKey, Any] = {}
 
     def at(self, generation: int) -> Snapshot:
-        """Return this generation, or a later one.
+        """Return this generation, or a later one where its manifest was removed.
 
         Raises:
             SnapshotError: It does not appear within two seconds, or is damaged.
@@ -97,7 +97,7 @@ class MappedCatalog:
         deadline = time.monotonic() + _WAIT_S
         while self._snapshot.generation < generation:
             try:
-                self._follow()
+                self._follow(generation)
             except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
                 # The next generation may have replaced this one between the look and the opening.
                 if time.monotonic() > deadline:
@@ -108,12 +108,15 @@ class MappedCatalog:
                 time.sleep(_LOOK_S)
         return self._snapshot
 
-    def _follow(self) -> None:
-        """Map the latest generation."""
-        paths = manifest_paths(self._folder)
-        if not paths:
-            return
-        manifest = decode_manifest(paths[-1].read_bytes(), paths[-1])
+    def _follow(self, wanted: int) -> None:
+        """Map a generation, or the latest, which another process may have written."""
+        path = manifest_path(self._folder, wanted)
+        if not path.exists():
+            paths = manifest_paths(self._folder)
+            if not paths:
+                return
+            path = paths[-1]
+        manifest = decode_manifest(path.read_bytes(), path)
         generation = manifest["generation"]
         if generation <= self._snapshot.generation:
             return

@@ -83,6 +83,7 @@ class SnapshotStore:
             self._segments.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SnapshotError(f"catalog snapshots cannot be written to {state_dir}: {error}") from error
+        self._generation = 0  # the last one that this process has written or loaded
         # What is on disk already, by the identity of the rows in memory; they are kept, so no others take it over.
         self._written: dict[int, tuple[pa.Table, File]] = {}
 
@@ -110,14 +111,18 @@ class SnapshotStore:
     def save(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Snapshot:
         """Write a generation; return it with its rows mapped from disk.
 
+        It gets a later number if another process has left that one or a later one meanwhile: a generation's number
+        stands for one content.
+
         Raises:
             SnapshotError: The folder cannot be written.
         """
         try:
             with self._locked():
                 self._forget_removed()
-                sealed = self.seal(snapshot)
+                sealed = self._numbered(self.seal(snapshot))
                 self._write_manifest(sealed, cursor, identity)
+                self._generation = sealed.generation
                 self._clear_up()
         except OSError as error:
             raise SnapshotError(f"the catalog's snapshot cannot be written to {self._folder}: {error}") from error
@@ -140,6 +145,11 @@ class SnapshotStore:
     def last_generation(self) -> int:
         """Return the highest generation that was ever left here, damaged or not; 0 when there is none."""
         return max((generation_of(path) for path in manifest_paths(self._folder)), default=0)
+
+    def _numbered(self, snapshot: Snapshot) -> Snapshot:
+        last = self.last_generation()
+        is_taken = last >= snapshot.generation and last != self._generation
+        return replace(snapshot, generation=last + 1) if is_taken else snapshot
 
     def _forget_removed(self) -> None:
         """Forget segments that were removed from the folder, so that they are written again."""
@@ -199,6 +209,7 @@ class SnapshotStore:
             list(pool.map(self._check, files))
         asset_states = {tuple(asset["key"]): self._read_asset_state(asset) for asset in manifest["assets"]}
         empty = Snapshot(manifest["generation"] - 1, environment)
+        self._generation = manifest["generation"]
         return Stored(
             with_asset_states(empty, asset_states),
             decode_cursor(manifest["cursor"]),
