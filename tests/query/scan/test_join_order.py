@@ -182,6 +182,40 @@ def test_one_partition_is_not_taken_for_that_of_its_witness(new_lake: Any, sql: 
     assert lake.sql(re.sub(r"\b(FROM|JOIN) ([us])\b", r"\1 local_default.\2 \2", sql)).to_pylist() == expected
 
 
+@pytest.mark.parametrize("parallelism", [1, 4])
+@pytest.mark.parametrize("other", ["EXISTS (SELECT 1 FROM s)", "q.y NOT IN (SELECT y + 7 FROM s)"])
+def test_a_limit_leaves_no_partition_column_constant(
+    new_lake: Any, monkeypatch: pytest.MonkeyPatch, other: str, parallelism: int
+) -> None:
+    """The first witness alone has as many rows as a limit needs."""
+    monkeypatch.setattr(splice, "SMALL_ROWS", 2)
+    lake = new_lake(settings={"DAGFUSION_PARALLELISM": str(parallelism)})
+    for value in (2, 1, 3):
+        rows = pa.table({"id": [10 * value + row for row in range(3)], "y": [1, 2, 3], "a": [value] * 3})
+        lake.write(("u",), rows, {"p": pa.scalar(value)})
+    lake.write(("s",), pa.table({"y": [1, 2]}), {"q": pa.scalar(1)})
+    sql = f"SELECT q.id FROM (SELECT * FROM u LIMIT 9) q WHERE q.a = q.p AND {other} ORDER BY q.p DESC, q.id LIMIT 4"
+
+    answer = lake.sql(re.sub(r"\bFROM ([us])\b", r"FROM local_default.\1", sql))
+
+    assert answer["id"].to_pylist() == [30, 31, 32, 20]
+
+
+def test_no_bound_of_a_filter_is_that_of_a_witness(new_lake: Any) -> None:
+    lake, kind = new_lake(), pa.timestamp("us")
+    for number, year in enumerate([1600, 1500, 1700]):
+        value = pa.scalar(dt.datetime(year, 1, 1), kind)  # noqa: DTZ001
+        rows = pa.table({"id": [number], "y": [1], "a": pa.array([value.as_py()], kind)})
+        lake.write(("u",), rows, {"p": value})
+    lake.write(("s",), pa.table({"y": [1, 2]}), {"q": pa.scalar(1)})
+    sql = (
+        "SELECT u.id FROM local_default.u JOIN local_default.s ON u.y = s.y"
+        " WHERE u.a = u.p AND u.a <= arrow_cast('1678-01-01', 'Timestamp(Microsecond, None)') ORDER BY u.p"
+    )
+
+    assert lake.sql(sql)["id"].to_pylist() == [1, 0]
+
+
 def test_pruning_counts(star: Any) -> None:
     lake, _ = star
     lake.write(("wide",), pa.table({"m": np.arange(2 * ROWS)}))

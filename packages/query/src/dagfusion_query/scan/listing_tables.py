@@ -213,9 +213,13 @@ def _witness(rows: int) -> bytes:
 
 
 def _witness_values(kind: pa.DataType) -> tuple[str, str]:
-    """Return the least and the greatest value of a type, as folders are named; of texts, any two."""
+    """Return the least and the greatest value of a type, as folders are named; of texts, any two.
+
+    Timestamps before or after those of nanoseconds are possible in other units. But a cast of one would fail, so these
+    are two times to which no statement is likely to compare a column.
+    """
     if pa.types.is_timestamp(kind):
-        return quote("1678-01-01T00:00:00", safe=""), quote("2262-01-01T00:00:00", safe="")
+        return quote("1678-01-02T03:04:05", safe=""), quote("2262-03-04T05:06:07", safe="")
     if pa.types.is_decimal(kind):
         most = format(Decimal("9" * kind.precision).scaleb(-kind.scale, _EXACT), "f")
         return f"-{most}", most

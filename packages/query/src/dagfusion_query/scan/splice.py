@@ -177,6 +177,7 @@ class _Slot:
 
     Attributes:
         node: The encoded scan, without its path.
+        witnesses: The number of witness files in the folder.
         is_small: Whether it is an input of a join that may be read as a whole.
     """
 
@@ -184,6 +185,7 @@ class _Slot:
     scan: Scan
     folder: str
     node: bytes
+    witnesses: int
     is_small: bool = False
 
     @property
@@ -200,7 +202,8 @@ def _counted(logical: bytes, slots: Sequence[_Slot], counting: SessionContext | 
     """Return the plan that collects small inputs of joins; None if no input is small, or there is no such plan.
 
     The session counts the rows of witnesses instead of those of tables. A plan from which the optimizer dropped a scan
-    is not used, because it may have a result that was computed from witnesses.
+    is not used, because it may have a result that was computed from witnesses. Nor is one that reads fewer witnesses
+    than there are: a limit needs no more than the first, whose partition values would be taken for constants.
     """
     if counting is None or len(slots) < 2 or not any(slot.is_small for slot in slots):  # noqa: PLR2004
         return None
@@ -209,7 +212,7 @@ def _counted(logical: bytes, slots: Sequence[_Slot], counting: SessionContext | 
         encoded = plan.to_bytes()
     except Exception:  # noqa: BLE001  # it has no class
         return None
-    return plan if all(slot.witness in encoded for slot in slots if slot.scan.count) else None
+    return plan if all(encoded.count(slot.witness) >= slot.witnesses for slot in slots) else None
 
 
 def _rows_of(slots: Sequence[_Slot]) -> Callable[[bytes], int | None]:
@@ -291,6 +294,7 @@ def _point_at_witnesses(
                 scan,
                 folder,
                 node := b"".join(message(ListingTableScanNode.FILTERS, f) for f in undecided) + rest,
+                groups,
                 is_small,
             )
         )
