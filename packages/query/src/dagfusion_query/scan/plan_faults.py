@@ -10,6 +10,10 @@ two columns of one name, a filter on one of them can reach the other side of the
 - A filter that is made at run time, by a join or the first rows of an order. It reaches scans only, where it skips row
   groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.
 
+**Columns that a filter is thought to leave one value of.** From `CAST(time AS DATE) = DATE '2024-01-01'` the physical
+plan concludes that `time` is midnight, and from `x / 2 = 1` that `x` is 2, by inverses of operations that have none.
+Sorts by a column of one value are removed (apache/datafusion#25523 and #25232). `keep_sorts` prevents this.
+
 **What an encoded plan loses.**
 
 - A physical window function loses its FILTER and its IGNORE NULLS, and `GROUPING SETS (())` loses its one set.
@@ -26,7 +30,7 @@ addition is always false. No rule moves a volatile condition, or merges it with 
 import re
 from collections.abc import Iterator, Sequence
 
-from datafusion import ExecutionPlan, LogicalPlan, SessionContext, lit
+from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
 
 from dagfusion_query.plan_messages import (
@@ -62,6 +66,10 @@ _LOST = re.compile(
     r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}|GROUPING SETS \((?:\(\)(?:, )?)+\)", re.DOTALL
 )
 _NEVER = bytes((f.random() < lit(0.0)).to_bytes())
+_COMPARISONS = {"=", "<", "<=", ">", ">="}
+_NOT_INVERTIBLE = {"+", "-", "*", "/"}  # of numbers that are rounded, or overflow
+_COMPUTES = re.compile(r"CAST\(| [-+*/] ")
+_STRICT = {"Alias", "BinaryExpr", "Cast", "Column", "Literal", "Negative"}  # NULL if an operand is
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
 FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
@@ -163,6 +171,59 @@ def may_misplace_filters(optimized: LogicalPlan, text: str, context: SessionCont
     if "Join" not in text:
         return False
     return "Subquery:" in text or _reaches_same_names(optimized, context, filtered=False)
+
+
+def keep_sorts(logical: bytes, text: str, context: SessionContext) -> bytes:
+    """Return an encoded plan whose filters leave no column that a sort would be removed for.
+
+    Where a filter is true, its operands are not NULL. A filter that says so is not analyzed for the values it leaves.
+
+    Args:
+        logical: The encoded plan.
+        text: The plan as text, which may be that of before its joins were ordered.
+        context: The session that it was planned in.
+    """
+    if not _COMPUTES.search(text):
+        return logical
+
+    def keep(node: bytes) -> bytes | None:
+        if (parts := filter_parts(node)) is None:
+            return None
+        below, condition = parts
+        try:
+            columns = _inferred(Expr.from_bytes(condition, context))
+        except Exception:  # noqa: BLE001  # it has no class; a subquery, which is not decoded here, is not analyzed
+            columns = {}
+        known = [bytes(column.is_not_null().to_bytes()) for column in columns.values()]
+        condition = joined(b"And", [condition, *known]) if known else condition
+        return encoded_filter(rewrite(below, FILTER, keep), condition)
+
+    return rewrite(logical, FILTER, keep)
+
+
+def _inferred(condition: Expr) -> dict[str, Expr]:
+    """Return the columns, by name, of which a condition is thought to leave other values than it does."""
+    kind = condition.variant_name()
+    if kind == "Between":
+        return {} if condition.to_variant().negated() else _columns_of_inexact(condition.rex_call_operands())
+    if kind != "BinaryExpr":
+        return {}
+    operator, operands = condition.to_variant().op(), condition.rex_call_operands()
+    if operator == "AND":
+        return {name: column for operand in operands for name, column in _inferred(operand).items()}
+    return _columns_of_inexact(operands) if operator in _COMPARISONS else {}
+
+
+def _columns_of_inexact(operands: Sequence[Expr]) -> dict[str, Expr]:
+    """Return the columns of a comparison's operands; none if no operation in them could be inverted wrongly."""
+    parts = [*operands]
+    for part in parts:
+        parts += () if part.variant_name() in ("Column", "Literal") else part.rex_call_operands()
+    kinds = {part.variant_name() for part in parts}
+    operators = {part.to_variant().op() for part in parts if part.variant_name() == "BinaryExpr"}
+    if not kinds <= _STRICT or not ("Cast" in kinds or operators & _NOT_INVERTIBLE):
+        return {}
+    return {str(part.canonical_name()): part for part in parts if part.variant_name() == "Column"}
 
 
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:

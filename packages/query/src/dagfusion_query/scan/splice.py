@@ -31,6 +31,7 @@ from dagfusion_query.scan.plan_faults import (
     MORE_OPERATORS,
     is_decoded,
     keep_filters_in_place,
+    keep_sorts,
     keep_unlimited,
     lost_in_physical_plan,
     may_be_deep,
@@ -124,6 +125,7 @@ def splice(
     misplaced = may_misplace_filters(optimized, text, context)
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
+    logical = keep_sorts(logical, text, context)
     try:
         logical = exact_aggregates(logical, text, context)
         logical = keep_filters_in_place(logical, context) if misplaced else logical

@@ -25,7 +25,7 @@ from dagfusion_query.scan.aggregate_faults import exact_aggregates
 from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
 from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth
-from dagfusion_query.scan.plan_faults import keep_filters_in_place, may_misplace_filters
+from dagfusion_query.scan.plan_faults import keep_filters_in_place, keep_sorts, may_misplace_filters
 from dagfusion_query.scan.prune import column_names
 from dagfusion_query.scan.splice import (
     NotSpliceable,
@@ -134,7 +134,7 @@ def stage(
     Raises:
         NotSpliceable: The logical plan does not serialize, or cannot be read again.
     """
-    logical = encoded_plan(optimized)
+    logical = keep_sorts(encoded_plan(optimized), optimized.display_indent(), context)
     answered: list[Scan] = []
     for scan_table in tables:
         logical = answer_aggregates(logical, scan_table, answered, context)
