@@ -19,6 +19,7 @@ from dagfusion_query.object_cache import eviction
 from dagfusion_query.object_cache.copies import BLOCK_END_BYTES, DIGEST_BYTES, Copies, _locked, copy_key
 from dagfusion_query.object_cache.eviction import Entry
 from tests.tiers import examples
+from tests.waiting import eventually
 
 SIZE = 4096 - DIGEST_BYTES  # a copy takes one block of the disk
 
@@ -177,6 +178,23 @@ def test_copies_stay_within_their_bound(copies: Copies) -> None:
     assert 0 < sum(sizes) <= copies.limit_bytes
 
 
+def test_copies_that_come_during_an_eviction_stay_within_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = Copies(tmp_path / "copies", 20 * 4096)
+    listed, coming = copies._eviction.listed, [str(number) for number in range(60)]
+
+    def listed_before_more_come() -> list[Entry]:
+        entries = [*listed()]
+        while coming:
+            put(copies, coming.pop())
+        return entries
+
+    monkeypatch.setattr(copies._eviction, "listed", listed_before_more_come)
+    put(copies, "first")
+    assert eventually(lambda: not coming and len([*copies.folder.glob("objects/*/*")]) <= 20)
+
+
 @pytest.mark.usefixtures("heavy")
 def test_one_scan_of_everything_does_not_push_out_what_is_asked_for_often(copies: Copies) -> None:
     hot = [put(copies, f"hot {number}") for number in range(100)]
@@ -226,6 +244,7 @@ def test_runs_start_while_copies_are_listed(copies: Copies, monkeypatch: pytest.
     def listed() -> list[Entry]:
         listing.set()
         go_on.wait()
+        copies._eviction._wrote = 0
         return []
 
     def start_a_run() -> None:

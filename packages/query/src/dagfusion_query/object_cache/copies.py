@@ -221,15 +221,19 @@ class Copies:
             threading.Thread(target=self._evict, name="dagfusion-evict", daemon=True).start()
 
     def _evict(self) -> None:
-        try:
-            # Runs wait for the lock before they start, so the copies are listed without it.
-            listed = self._eviction.listed()
-            with _locked(self._lock, fcntl.LOCK_EX):
-                self._eviction.run(listed, frozenset(self._pinned()))
-        except OSError as error:
-            _log.warning("local copies of objects cannot be removed: %s", error)
-        finally:
-            self._evicting.release()
+        is_due = True
+        while is_due:
+            try:
+                # Runs wait for the lock before they start, so the copies are listed without it.
+                listed = self._eviction.listed()
+                with _locked(self._lock, fcntl.LOCK_EX):
+                    self._eviction.run(listed, frozenset(self._pinned()))
+            except OSError as error:
+                _log.warning("local copies of objects cannot be removed: %s", error)
+            finally:
+                self._evicting.release()
+            # The copies that came meanwhile have not started another eviction.
+            is_due = self._eviction.is_due and self._evicting.acquire(blocking=False)
 
     def _pinned(self) -> Iterable[str]:
         """Yield the keys that executions need; the pins of processes that are gone are removed."""
