@@ -7,6 +7,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 from datafusion import SessionContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tiers import examples
 
 T = "local_default.t"
 DAY = "CAST(u AS DATE) = DATE '2024-01-01'"
@@ -57,6 +61,62 @@ def test_integer_division_leaves_several_values(new_lake: Any) -> None:
     lake.write(("t",), pa.table({"id": [1, 2, 3], "k": [3, 2, 3]}))
 
     assert lake.sql(f"SELECT id FROM {T} WHERE k / 2 = 1 ORDER BY k, id")["id"].to_pylist() == [2, 1, 3]
+
+
+ROWS = pa.table(
+    {
+        "id": range(8),
+        "y": pa.array([1, 1, 1, 5, None, None, 2, 3], pa.int64()),
+        "z": pa.array([None, 2, None, None, 2, None, 0, 3], pa.int64()),
+        "x": [3.1, 3.2, 4.0, 9.0, 3.3, None, None, 2.0],
+    }
+)
+NUMBERS = st.sampled_from(["y", "z", "x", "1", "2", "3"])
+VALUES = NUMBERS | st.tuples(NUMBERS, st.sampled_from("+-*"), NUMBERS).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+VALUES |= NUMBERS.map(lambda value: f"CAST({value} AS BIGINT)")
+SIGNS = st.sampled_from(["=", "<", ">=", "<>", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"])
+COMPARED = st.tuples(VALUES, SIGNS, VALUES).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+COMPARED |= st.tuples(VALUES, VALUES, VALUES).map(lambda t: f"({t[0]} BETWEEN {t[1]} AND {t[2]})")
+COMPARED |= NUMBERS.map(lambda value: f"({value} IS NULL)")
+CONDITIONS = st.recursive(
+    COMPARED,
+    lambda inner: (
+        st.tuples(inner, st.sampled_from(["AND", "OR", "=", "<>", "IS DISTINCT FROM"]), inner).map(
+            lambda t: f"({t[0]} {t[1]} {t[2]})"
+        )
+        | inner.map(lambda one: f"(NOT {one})")
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "ids"),
+    [
+        ("(y = 1 OR z = 2) = (CAST(x AS BIGINT) = 3)", [0, 1, 4, 7]),
+        ("(y > 1 AND z > 1) = (x + 1 > 100)", [0, 1, 2]),
+        ("(z IS DISTINCT FROM 2) = (CAST(x AS BIGINT) = 3)", [0]),
+        ("(z IS NOT DISTINCT FROM 2) = (x * 2 > 100)", [0, 2, 3, 7]),
+    ],
+)
+def test_a_filter_keeps_rows_whose_columns_may_be_null(new_lake: Any, condition: str, ids: list[int]) -> None:
+    lake = new_lake()
+    lake.write(("t",), ROWS)
+
+    assert sorted(lake.sql(f"SELECT id FROM {T} WHERE {condition}")["id"].to_pylist()) == ids
+
+
+@pytest.mark.usefixtures("heavy")
+@settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conditions=st.lists(CONDITIONS, min_size=5, max_size=20))
+def test_no_filter_loses_a_row(new_lake: Any, conditions: list[str]) -> None:
+    lake, plain = new_lake(), SessionContext()
+    lake.write(("t",), ROWS)
+    plain.from_arrow(ROWS, "t")
+    for condition in conditions:
+        found = lake.sql(f"SELECT id FROM {T} WHERE {condition}")["id"].to_pylist()
+        expected = plain.sql(f"SELECT id FROM t WHERE {condition}").to_pydict()["id"]
+        assert sorted(found) == sorted(expected), condition
 
 
 def test_plain_datafusion_removes_the_sort() -> None:

@@ -25,7 +25,7 @@ _LOOK_S = 0.02
 
 def manifest_paths(folder: Path) -> list[Path]:
     """Return the manifests in a state folder, oldest first."""
-    return sorted(folder.glob("manifest-*.json"))
+    return sorted(folder.glob(f"manifest-{'[0-9]' * 20}.json"))
 
 
 def manifest_path(folder: Path, generation: int) -> Path:

@@ -122,8 +122,8 @@ class SnapshotStore:
                 self._forget_removed()
                 sealed = self._numbered(self.seal(snapshot))
                 self._write_manifest(sealed, cursor, identity)
-                self._generation = sealed.generation
                 self._clear_up()
+                self._generation = sealed.generation
         except OSError as error:
             raise SnapshotError(f"the catalog's snapshot cannot be written to {self._folder}: {error}") from error
         return sealed
@@ -240,8 +240,9 @@ class SnapshotStore:
                     used |= {file.name for file in files_of(asset)}
         oldest = time.time() - _ORPHAN_AGE_S
         for path in self._segments.iterdir():
-            if path.name not in used and path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process has renamed or removed it
+                if path.name not in used and path.stat().st_mtime < oldest:
+                    path.unlink()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

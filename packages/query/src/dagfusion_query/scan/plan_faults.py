@@ -69,7 +69,8 @@ _NEVER = bytes((f.random() < lit(0.0)).to_bytes())
 _COMPARISONS = {"=", "<", "<=", ">", ">="}
 _NOT_INVERTIBLE = {"+", "-", "*", "/"}  # of numbers that are rounded, or overflow
 _COMPUTES = re.compile(r"CAST\(| [-+*/] ")
-_STRICT = {"Alias", "BinaryExpr", "Cast", "Column", "Literal", "Negative"}  # NULL if an operand is
+_STRICT_OPERATORS = _COMPARISONS | _NOT_INVERTIBLE | {"!=", "%"}  # NULL if an operand is
+_ANALYZED = {"Alias", "BinaryExpr", "Cast", "Column", "Literal", "Negative"}  # all but some binary ones are strict, too
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
 FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
@@ -215,15 +216,24 @@ def _inferred(condition: Expr) -> dict[str, Expr]:
 
 
 def _columns_of_inexact(operands: Sequence[Expr]) -> dict[str, Expr]:
-    """Return the columns of a comparison's operands; none if no operation in them could be inverted wrongly."""
-    parts = [*operands]
+    """Return the columns without which a comparison is NULL; none if no operation in it could be inverted wrongly."""
+    parts, strict = [*operands], [*operands]
     for part in parts:
-        parts += () if part.variant_name() in ("Column", "Literal") else part.rex_call_operands()
-    kinds = {part.variant_name() for part in parts}
-    operators = {part.to_variant().op() for part in parts if part.variant_name() == "BinaryExpr"}
-    if not kinds <= _STRICT or not ("Cast" in kinds or operators & _NOT_INVERTIBLE):
+        parts += _operands(part)
+    for part in strict:  # `NULL AND false` is false, and `NULL IS DISTINCT FROM 1` is true
+        strict += () if (_operator(part) or "=") not in _STRICT_OPERATORS else _operands(part)
+    kinds, operators = {part.variant_name() for part in parts}, {_operator(part) for part in parts}
+    if not kinds <= _ANALYZED or not ("Cast" in kinds or operators & _NOT_INVERTIBLE):
         return {}
-    return {str(part.canonical_name()): part for part in parts if part.variant_name() == "Column"}
+    return {str(part.canonical_name()): part for part in strict if part.variant_name() == "Column"}
+
+
+def _operands(part: Expr) -> Sequence[Expr]:
+    return () if part.variant_name() in ("Column", "Literal") else part.rex_call_operands()
+
+
+def _operator(part: Expr) -> str | None:
+    return str(part.to_variant().op()) if part.variant_name() == "BinaryExpr" else None
 
 
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
