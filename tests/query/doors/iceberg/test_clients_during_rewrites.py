@@ -62,7 +62,8 @@ def planned(lake: Lake, table: str) -> Iterator[Mapping[str, Read]]:
     loaded, sql = lake.pyiceberg().load_table(table), f"SELECT place, n FROM lake.{table}"
     snapshot_id = loaded.metadata.current_snapshot_id
     frame = pl.scan_iceberg(loaded, snapshot_id=snapshot_id, storage_options=loaded.config)
-    of_service = lake.planning().load_table(table)
+    of_service = lake.planning().load_table(table)  # which may have a later snapshot than the first
+    planned_id = of_service.metadata.current_snapshot_id
     with lake.duckdb() as duck:
         duck.execute("BEGIN")
         duck.execute(f"{sql} LIMIT 0")
@@ -71,7 +72,7 @@ def planned(lake: Lake, table: str) -> Iterator[Mapping[str, Read]]:
             "polars": lambda: frame.select("place", "n").collect().rows(),
             "pyiceberg": lambda: rows_of(loaded.scan().to_arrow().select(["place", "n"])),
             "pyiceberg with plans": lambda: rows_of(
-                of_service.scan(snapshot_id=snapshot_id).to_arrow().select(["place", "n"])
+                of_service.scan(snapshot_id=planned_id).to_arrow().select(["place", "n"])
             ),
         }
 
