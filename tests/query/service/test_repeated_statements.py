@@ -176,8 +176,8 @@ def test_formats_limits_parameters_and_callers_have_their_own(kept: Callable[...
         for least in (0, 1, 2):
             row = pa.record_batch({"1": pa.array([least])})
             assert [found["x"] for found in lake.ask(more, params=row)] == [1, 2, 3][least:]
-    nobody = Caller("bob", Grants.parse(["local_gold.totals"]), "http")
-    assert isinstance(lake.served.error(OF_A, nobody), UnknownTableError)
+    without_grant = Caller("bob", Grants.parse(["local_gold.totals"]), "http")
+    assert isinstance(lake.served.error(OF_A, without_grant), UnknownTableError)
     reader = Caller("eve", Grants.parse([T]), "http")
     assert lake.ask(OF_A, reader) == lake.ask(OF_A)
 
