@@ -31,6 +31,17 @@ STATEMENTS = [
     f"SELECT id FROM {T} WHERE x + 1e20 = 1e20 ORDER BY x, id LIMIT 3",
     f"SELECT id, sum(k) FILTER (WHERE k > 1) OVER (ORDER BY u, id) AS s FROM {T} WHERE {DAY} ORDER BY id",  # is staged
     f"SELECT id FROM {T} WHERE {DAY} AND p < 2 ORDER BY u, p DESC, id",
+    # Columns that are never NULL.
+    f"SELECT id, p FROM (SELECT * FROM {T} ORDER BY id LIMIT 9) q WHERE p + 1e20 = 1e20 ORDER BY p DESC, id LIMIT 7",
+    f"SELECT id FROM (SELECT * FROM {T} ORDER BY id LIMIT 9) q WHERE p + 1e20 = 1e20 AND {DAY} ORDER BY p DESC, u, id",
+    f"SELECT k, p, count(*) AS n FROM {T} GROUP BY k, p HAVING count(*) + 1e20 = 1e20 ORDER BY n, k, p LIMIT 4",
+    f"SELECT k, count(x) AS n FROM {T} GROUP BY k HAVING CAST(count(x) AS DOUBLE) + 1e20 = 1e20 ORDER BY n, k",
+    f"SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS r FROM {T}) q WHERE r + 1e20 = 1e20 ORDER BY r DESC",
+    f"SELECT p, n FROM (SELECT p, count(*) AS n FROM {T} WHERE id <> 3 GROUP BY p) q WHERE n - 1e20 = -1e20 ORDER BY n, p",
+    "SELECT v FROM (VALUES (2), (3), (1)) AS q(v) WHERE v + 1e20 = 1e20 ORDER BY v",
+    "SELECT v FROM generate_series(1, 3) AS q(v) WHERE v + 1e20 = 1e20 ORDER BY v DESC",
+    "WITH RECURSIVE q(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM q WHERE v < 4) "
+    "SELECT v FROM q WHERE v + 1e20 = 1e20 ORDER BY v DESC",
 ]
 
 

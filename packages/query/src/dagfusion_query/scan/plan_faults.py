@@ -30,6 +30,7 @@ addition is always false. No rule moves a volatile condition, or merges it with 
 import re
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
 
@@ -177,7 +178,8 @@ def may_misplace_filters(optimized: LogicalPlan, text: str, context: SessionCont
 def keep_sorts(logical: bytes, text: str, context: SessionContext) -> bytes:
     """Return an encoded plan whose filters leave no column that a sort would be removed for.
 
-    Where a filter is true, its operands are not NULL. A filter that says so is not analyzed for the values it leaves.
+    Where a filter is true, the columns of its comparisons are not NULL. A filter that says so is not analyzed for the
+    values it leaves. Of a column that is never NULL that would be removed, so such a filter gets a volatile condition.
 
     Args:
         logical: The encoded plan.
@@ -191,41 +193,53 @@ def keep_sorts(logical: bytes, text: str, context: SessionContext) -> bytes:
         if (parts := filter_parts(node)) is None:
             return None
         below, condition = parts
-        try:
-            columns = _inferred(Expr.from_bytes(condition, context))
-        except Exception:  # noqa: BLE001  # it has no class; a subquery, which is not decoded here, is not analyzed
-            columns = {}
-        known = [bytes(column.is_not_null().to_bytes()) for column in columns.values()]
-        condition = joined(b"And", [condition, *known]) if known else condition
-        return encoded_filter(rewrite(below, FILTER, keep), condition)
+        return encoded_filter(rewrite(below, FILTER, keep), _unanalyzed(condition, below, context))
 
     return rewrite(logical, FILTER, keep)
 
 
-def _inferred(condition: Expr) -> dict[str, Expr]:
-    """Return the columns, by name, of which a condition is thought to leave other values than it does."""
+def _unanalyzed(condition: bytes, below: bytes, context: SessionContext) -> bytes:
+    try:
+        inexact = [*_inexact_comparisons(Expr.from_bytes(condition, context))]
+    except Exception:  # noqa: BLE001  # it has no class; a subquery, which is not decoded here, is not analyzed
+        return condition
+    if not inexact:
+        return condition
+    never_null = {field.name for field in _schema(LogicalPlan.from_bytes(context, below), context) if not field.nullable}
+    guards: dict[str, bytes] = {}
+    for operands in inexact:
+        columns = [column for column in _strict_columns(operands) if column.to_variant().name() not in never_null]
+        if not columns:
+            return unmoved(condition)
+        guards |= {str(column.canonical_name()): bytes(column.is_not_null().to_bytes()) for column in columns}
+    return joined(b"And", [condition, *guards.values()])
+
+
+def _inexact_comparisons(condition: Expr) -> Iterator[Sequence[Expr]]:
+    """Yield the operands of the comparisons by which a condition is thought to leave other values than it does."""
     kind = condition.variant_name()
-    if kind == "Between":
-        return {} if condition.to_variant().negated() else _columns_of_inexact(condition.rex_call_operands())
-    if kind != "BinaryExpr":
-        return {}
-    operator, operands = condition.to_variant().op(), condition.rex_call_operands()
+    if kind not in ("Between", "BinaryExpr"):
+        return
+    operands, operator = condition.rex_call_operands(), _operator(condition)
     if operator == "AND":
-        return {name: column for operand in operands for name, column in _inferred(operand).items()}
-    return _columns_of_inexact(operands) if operator in _COMPARISONS else {}
+        for operand in operands:
+            yield from _inexact_comparisons(operand)
+    elif operator in _COMPARISONS or (kind == "Between" and not condition.to_variant().negated()):
+        parts = [*operands]
+        for part in parts:
+            parts += _operands(part)
+        kinds, operators = {part.variant_name() for part in parts}, {_operator(part) for part in parts}
+        if kinds <= _ANALYZED and ("Cast" in kinds or operators & _NOT_INVERTIBLE):
+            yield operands
 
 
-def _columns_of_inexact(operands: Sequence[Expr]) -> dict[str, Expr]:
-    """Return the columns without which a comparison is NULL; none if no operation in it could be inverted wrongly."""
-    parts, strict = [*operands], [*operands]
-    for part in parts:
-        parts += _operands(part)
-    for part in strict:  # `NULL AND false` is false, and `NULL IS DISTINCT FROM 1` is true
-        strict += () if (_operator(part) or "=") not in _STRICT_OPERATORS else _operands(part)
-    kinds, operators = {part.variant_name() for part in parts}, {_operator(part) for part in parts}
-    if not kinds <= _ANALYZED or not ("Cast" in kinds or operators & _NOT_INVERTIBLE):
-        return {}
-    return {str(part.canonical_name()): part for part in strict if part.variant_name() == "Column"}
+def _strict_columns(operands: Sequence[Expr]) -> Iterator[Expr]:
+    """Yield the columns without which a comparison of these operands is NULL."""
+    for part in operands:
+        if part.variant_name() == "Column":
+            yield part
+        elif (_operator(part) or "=") in _STRICT_OPERATORS:  # `NULL AND false` is false
+            yield from _strict_columns(_operands(part))
 
 
 def _operands(part: Expr) -> Sequence[Expr]:
@@ -307,5 +321,9 @@ def _inputs(join: Sequence[Field]) -> Iterator[bytes]:
 
 
 def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
-    names = context.create_dataframe_from_logical_plan(node).schema().names
+    names = _schema(node, context).names
     return len(set(names)) < len(names)
+
+
+def _schema(node: LogicalPlan, context: SessionContext) -> pa.Schema:
+    return context.create_dataframe_from_logical_plan(node).schema()
