@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Callable, Mapping
+from decimal import Context
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from dagfusion_contract.arrow_types import parse_type, type_entry
 
 Entry = str | int | float | bool | None
+EXACT = Context(prec=76)  # the digits of the widest decimal
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - Arrow counts from the epoch; the zone is written by its suffix
 _PARTITION_KINDS = (

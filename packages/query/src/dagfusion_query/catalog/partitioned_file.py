@@ -5,12 +5,13 @@ A partition value is a ScalarValue, whose null carries its ArrowType.
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from dagfusion_contract.uri import object_path
+from dagfusion_contract.values import EXACT
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.plan_messages import (
     ArrowType,
@@ -26,7 +27,6 @@ from dagfusion_query.plan_messages import (
 )
 from dagfusion_query.wire import FIXED32, FIXED64, LENGTH, message, read_varint, uint, uints, varint
 
-_EXACT = Context(prec=76)
 _TIMESTAMP_UNIT = {
     "s": ScalarTimestampValue.SECOND,
     "ms": ScalarTimestampValue.MILLISECOND,
@@ -182,7 +182,7 @@ def _encoder(kind: pa.DataType) -> Callable[[Any], bytes]:
 
 
 def _unscaled(value: Decimal, scale: int) -> bytes:
-    return int(value.scaleb(scale, context=_EXACT)).to_bytes(16, "big", signed=True)
+    return int(value.scaleb(scale, context=EXACT)).to_bytes(16, "big", signed=True)
 
 
 def _arrow_type(kind: pa.DataType) -> bytes:

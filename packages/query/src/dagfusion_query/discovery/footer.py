@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from dagfusion_contract.arrow_types import parse_flat_type
 from dagfusion_contract.record import FOREIGN, UNREADABLE
+from dagfusion_contract.values import EXACT
 from dagfusion_query.errors import NotParquetError, UndiscoverableError
 
 if TYPE_CHECKING:  # most processes read no footer
@@ -37,7 +38,6 @@ _EXACT_STRINGS = "parquet-cpp"  # leaves long bounds out, and has never cut one
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-_EXACT = Context(prec=76)
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 
@@ -262,7 +262,7 @@ class _Bounds:
         if pa.types.is_string(kind):
             return value if len(value) <= _MAX_CHARACTERS else None
         if pa.types.is_decimal(kind):
-            return f"{Decimal(value).scaleb(-kind.scale, _EXACT):f}" if abs(value) < 10**kind.precision else None
+            return f"{Decimal(value).scaleb(-kind.scale, EXACT):f}" if abs(value) < 10**kind.precision else None
         try:
             if pa.types.is_date32(kind):
                 return (date(1970, 1, 1) + timedelta(days=value)).isoformat()

@@ -8,7 +8,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ END = b"\x00"  # of an array or map
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _BLOCK = 1000  # entries
-_EXACT = Context(prec=76)
 _ARROW: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "int": pa.int32(),
@@ -234,7 +233,7 @@ def _decimal(value: Decimal | int, scale: int) -> bytes:
 
 
 def _unscaled(value: Decimal | int, scale: int) -> int:
-    return int(Decimal(value).scaleb(scale, context=_EXACT))
+    return int(Decimal(value).scaleb(scale, context=EXACT))
 
 
 def _precision(kind: str) -> int:

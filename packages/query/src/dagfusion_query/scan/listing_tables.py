@@ -16,7 +16,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from datafusion import DataFrame, Expr, lit
 from datafusion import functions as f
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.values import EXACT
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.errors import SettingsError
@@ -38,7 +39,6 @@ _UNESCAPED = re.compile(r"\w+", re.ASCII)  # in the name of a folder
 _UNQUOTED = "/!$&'()+,:;=@]^|~"
 _MANY_ROWS = 1 << 24  # filters leave more of them than a small table has
 _GLOB = re.compile(r"[*?\[]")
-_EXACT = Context(prec=80)  # more digits than any decimal has
 _TEXTS = ("v", "w")
 _BOUNDS = {
     "string": _TEXTS,
@@ -221,7 +221,7 @@ def _witness_values(kind: pa.DataType) -> tuple[str, str]:
     if pa.types.is_timestamp(kind):
         return quote("1678-01-02T03:04:05", safe=""), quote("2262-03-04T05:06:07", safe="")
     if pa.types.is_decimal(kind):
-        most = format(Decimal("9" * kind.precision).scaleb(-kind.scale, _EXACT), "f")
+        most = format(Decimal("9" * kind.precision).scaleb(-kind.scale, EXACT), "f")
         return f"-{most}", most
     if pa.types.is_integer(kind):
         signed = pa.types.is_signed_integer(kind)

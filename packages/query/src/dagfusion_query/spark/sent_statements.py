@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.errors import RemoteEngineError
+from dagfusion_query.parameters import Values
 from dagfusion_query.spark import SparkServer
 from dagfusion_query.spark.spark_sql import SparkNames, check_whole, named_tables, spark_statement
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 INTERRUPT_PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before each interrupt of one statement
-Values = Mapping[str, pa.Scalar]
 
 
 def sent_tables(server: SparkServer, sql: str, values: Values, prepared: "Prepared") -> set[TableName]:
