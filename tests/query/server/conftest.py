@@ -27,12 +27,13 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for asset in ("orgs", "orders"):
             for number, state in enumerate(STATES):
                 path = lake / f"{asset}-{state}.parquet"
-                pq.write_table(pa.table({"id": list(range(1000 * number, 1000 * (number + 1)))}), path)
-                instance.report_runless_asset_event(_materialization(asset, path, state))
+                instance.report_runless_asset_event(materialization(asset, path, state, first=1000 * number))
     return home
 
 
-def _materialization(asset: str, path: Path, state: str) -> dg.AssetMaterialization:
+def materialization(asset: str, path: Path, state: str, first: int) -> dg.AssetMaterialization:
+    """Write a partition of a thousand rows, numbered from the first, and return its event."""
+    pq.write_table(pa.table({"id": list(range(first, first + 1000))}), path)
     record = local_record(
         path,
         {"state": state},
