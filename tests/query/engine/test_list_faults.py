@@ -135,4 +135,4 @@ def test_a_statement_without_such_lists_is_left_alone(tmp_path: Path, condition:
     frame = context.sql(sql)
 
     assert may_negate_lists(sql)
-    assert read_in_context(frame, context) is frame
+    assert read_in_context(frame, context, sql) is frame

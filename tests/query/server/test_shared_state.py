@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -46,10 +47,10 @@ def test_services_with_one_state_folder_are_both_fresh(instance: dg.DagsterInsta
 
     def is_fresh(server: Server) -> bool:
         counted, summed = answer(server, COUNTED), answer(server, SUMMED)
-        return (
-            counted == {"rows": 1000 * written, "states": written}
-            and summed == {"rows": 1000 * written, "newest": 1000 * written - 1}
-        )
+        return counted == {"rows": 1000 * written, "states": written} and summed == {
+            "rows": 1000 * written,
+            "newest": 1000 * written - 1,
+        }
 
     def start(name: str) -> ExitStack:
         folder = tmp_path / name
@@ -69,7 +70,7 @@ def test_services_with_one_state_folder_are_both_fresh(instance: dg.DagsterInsta
         for _ in range(4):
             write()
             for server in (*servers.values(), *servers.values()):  # each has two workers
-                assert eventually(lambda server=server: is_fresh(server), START_S)
+                assert eventually(partial(is_fresh, server), START_S)
         killed = servers.pop("first")
         killed.process.kill()
         killed.process.wait()
@@ -78,4 +79,4 @@ def test_services_with_one_state_folder_are_both_fresh(instance: dg.DagsterInsta
         for _ in range(3):
             write()
             for server in (*servers.values(), *servers.values()):
-                assert eventually(lambda server=server: is_fresh(server), START_S)
+                assert eventually(partial(is_fresh, server), START_S)

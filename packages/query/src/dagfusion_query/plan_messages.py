@@ -118,7 +118,11 @@ class LogicalExprNode:
     BETWEEN = 9
     CAST = 11
     IN_LIST = 14
+    TRY_CAST = 17
     AGGREGATE_UDF = 19
+    GROUPING_SETS = 22
+    CUBE = 23
+    ROLLUP = 24
 
 
 class Column:
@@ -157,8 +161,14 @@ class InListNode:
     EXPR, LIST, NEGATED = 1, 2, 3
 
 
+class GroupingSetsNode:
+    """The expressions of ROLLUP or CUBE, or the lists of expressions of GROUPING SETS; a list has the same field."""
+
+    EXPR = 1
+
+
 class AliasNode:
-    """`AS name` of an expression."""
+    """`AS name` of an expression; the relation has a field for each number of names that it consists of."""
 
     EXPR, ALIAS, RELATION = 1, 2, 3
 

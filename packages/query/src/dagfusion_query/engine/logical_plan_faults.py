@@ -31,6 +31,7 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.partitioned_file import encode_scalar
+from dagfusion_query.engine.decimal_casts import keep_narrowing_casts, may_lose_digits
 from dagfusion_query.plan_messages import (
     AliasNode,
     ArrowType,
@@ -87,16 +88,18 @@ def may_change(sql: str, values: Mapping[str, pa.Scalar]) -> bool:
         may_have_point_or_minute(sql)
         or may_negate_lists(sql)
         or may_begin_with_constant(sql)
+        or may_lose_digits(sql)
         or any(pa.types.is_floating(value.type) or pa.types.is_string(value.type) for value in values.values())
     )
 
 
-def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
+def read_in_context(frame: DataFrame, context: SessionContext, sql: str) -> DataFrame:
     """Return a statement whose constants have the types of what they are compared with.
 
     Args:
         frame: A statement that is not optimized.
         context: The session that it was planned in.
+        sql: Its text, and that of the views that it names.
 
     Returns:
         The same frame if there is nothing to change, if its plan does not serialize, or if the change would let
@@ -105,7 +108,7 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
     try:
         analyzed = _analysis().create_dataframe_from_logical_plan(frame.logical_plan()).optimized_logical_plan()
         plan = keep_unlimited(analyzed.to_bytes())
-        changed = _changed(plan)
+        changed = keep_narrowing_casts(_changed(plan), context) if may_lose_digits(sql) else _changed(plan)
         if changed == plan:
             return frame
         read = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, changed))

@@ -40,7 +40,7 @@ def parsed(context: SessionContext, sql: str, values: Values, text: str) -> tupl
     frame = _read(context, sql, values)
     if is_explain := is_node(frame.logical_plan(), "Explain"):
         frame = context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
-    return (read_in_context(frame, context) if may_change(text, values) else frame), is_explain
+    return (read_in_context(frame, context, text) if may_change(text, values) else frame), is_explain
 
 
 def key_of(values: Values) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.values import EXACT
 from dagfusion_query.iceberg.iceberg_schema import decimal_digits
 from dagfusion_query.wire import varint
 

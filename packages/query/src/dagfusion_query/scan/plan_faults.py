@@ -10,10 +10,6 @@ two columns of one name, a filter on one of them can reach the other side of the
 - A filter that is made at run time, by a join or the first rows of an order. It reaches scans only, where it skips row
   groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.
 
-**Columns that a filter is thought to leave one value of.** From `CAST(time AS DATE) = DATE '2024-01-01'` the physical
-plan concludes that `time` is midnight, and from `x / 2 = 1` that `x` is 2, by inverses of operations that have none.
-Sorts by a column of one value are removed (apache/datafusion#25523 and #25232). `keep_sorts` prevents this.
-
 **What an encoded plan loses.**
 
 - A physical window function loses its FILTER and its IGNORE NULLS, and `GROUPING SETS (())` loses its one set.
@@ -24,14 +20,13 @@ Sorts by a column of one value are removed (apache/datafusion#25523 and #25232).
 
 **Conditions that are moved or merged.** `condition OR random() < 0` has the value of the condition, NULL included: the
 addition is always false. No rule moves a volatile condition, or merges it with another one. See also
-`engine.logical_plan_faults` and `aggregate_faults`.
+`engine.logical_plan_faults`, `aggregate_faults` and `false_constants`.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext, lit
+from datafusion import ExecutionPlan, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
 
 from dagfusion_query.plan_messages import (
@@ -67,11 +62,6 @@ _LOST = re.compile(
     r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}|GROUPING SETS \((?:\(\)(?:, )?)+\)", re.DOTALL
 )
 _NEVER = bytes((f.random() < lit(0.0)).to_bytes())
-_COMPARISONS = {"=", "<", "<=", ">", ">="}
-_NOT_INVERTIBLE = {"+", "-", "*", "/"}  # of numbers that are rounded, or overflow
-_COMPUTES = re.compile(r"CAST\(| [-+*/] ")
-_STRICT_OPERATORS = _COMPARISONS | _NOT_INVERTIBLE | {"!=", "%"}  # NULL if an operand is
-_ANALYZED = {"Alias", "BinaryExpr", "Cast", "Column", "Literal", "Negative"}  # all but some binary ones are strict, too
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
 FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
@@ -79,7 +69,7 @@ JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
 _FILTERED_JOIN = {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER}
 MORE_OPERATORS = 11  # as deep as the merge, the union and the row filter that splicing puts above a scan
 _MOST_MESSAGES = 100  # in one another, which DataFusion decodes
-_MARGIN = 2 * MORE_OPERATORS + 8
+_MARGIN = 2 * MORE_OPERATORS + 16  # for these, and for conditions that `false_constants` adds
 
 
 def may_be_deep(logical: str) -> bool:
@@ -175,81 +165,6 @@ def may_misplace_filters(optimized: LogicalPlan, text: str, context: SessionCont
     return "Subquery:" in text or _reaches_same_names(optimized, context, filtered=False)
 
 
-def keep_sorts(logical: bytes, text: str, context: SessionContext) -> bytes:
-    """Return an encoded plan whose filters leave no column that a sort would be removed for.
-
-    Where a filter is true, the columns of its comparisons are not NULL. A filter that says so is not analyzed for the
-    values it leaves. Of a column that is never NULL that would be removed, so such a filter gets a volatile condition.
-
-    Args:
-        logical: The encoded plan.
-        text: The plan as text, which may be that of before its joins were ordered.
-        context: The session that it was planned in.
-    """
-    if not _COMPUTES.search(text):
-        return logical
-
-    def keep(node: bytes) -> bytes | None:
-        if (parts := filter_parts(node)) is None:
-            return None
-        below, condition = parts
-        return encoded_filter(rewrite(below, FILTER, keep), _unanalyzed(condition, below, context))
-
-    return rewrite(logical, FILTER, keep)
-
-
-def _unanalyzed(condition: bytes, below: bytes, context: SessionContext) -> bytes:
-    try:
-        inexact = [*_inexact_comparisons(Expr.from_bytes(condition, context))]
-    except Exception:  # noqa: BLE001  # it has no class; a subquery, which is not decoded here, is not analyzed
-        return condition
-    if not inexact:
-        return condition
-    never_null = {field.name for field in _schema(LogicalPlan.from_bytes(context, below), context) if not field.nullable}
-    guards: dict[str, bytes] = {}
-    for operands in inexact:
-        columns = [column for column in _strict_columns(operands) if column.to_variant().name() not in never_null]
-        if not columns:
-            return unmoved(condition)
-        guards |= {str(column.canonical_name()): bytes(column.is_not_null().to_bytes()) for column in columns}
-    return joined(b"And", [condition, *guards.values()])
-
-
-def _inexact_comparisons(condition: Expr) -> Iterator[Sequence[Expr]]:
-    """Yield the operands of the comparisons by which a condition is thought to leave other values than it does."""
-    kind = condition.variant_name()
-    if kind not in ("Between", "BinaryExpr"):
-        return
-    operands, operator = condition.rex_call_operands(), _operator(condition)
-    if operator == "AND":
-        for operand in operands:
-            yield from _inexact_comparisons(operand)
-    elif operator in _COMPARISONS or (kind == "Between" and not condition.to_variant().negated()):
-        parts = [*operands]
-        for part in parts:
-            parts += _operands(part)
-        kinds, operators = {part.variant_name() for part in parts}, {_operator(part) for part in parts}
-        if kinds <= _ANALYZED and ("Cast" in kinds or operators & _NOT_INVERTIBLE):
-            yield operands
-
-
-def _strict_columns(operands: Sequence[Expr]) -> Iterator[Expr]:
-    """Yield the columns without which a comparison of these operands is NULL."""
-    for part in operands:
-        if part.variant_name() == "Column":
-            yield part
-        elif (_operator(part) or "=") in _STRICT_OPERATORS:  # `NULL AND false` is false
-            yield from _strict_columns(_operands(part))
-
-
-def _operands(part: Expr) -> Sequence[Expr]:
-    return () if part.variant_name() in ("Column", "Literal") else part.rex_call_operands()
-
-
-def _operator(part: Expr) -> str | None:
-    return str(part.to_variant().op()) if part.variant_name() == "BinaryExpr" else None
-
-
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name."""
 
@@ -321,9 +236,5 @@ def _inputs(join: Sequence[Field]) -> Iterator[bytes]:
 
 
 def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
-    names = _schema(node, context).names
+    names = context.create_dataframe_from_logical_plan(node).schema().names
     return len(set(names)) < len(names)
-
-
-def _schema(node: LogicalPlan, context: SessionContext) -> pa.Schema:
-    return context.create_dataframe_from_logical_plan(node).schema()

@@ -24,6 +24,7 @@ from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTab
 from dagfusion_query.scan.aggregate_faults import exact_aggregates
 from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, aggregate_plan
 from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy, ScanReads
+from dagfusion_query.scan.false_constants import without_false_constants
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.listing_tables import Template, folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
@@ -31,7 +32,6 @@ from dagfusion_query.scan.plan_faults import (
     MORE_OPERATORS,
     is_decoded,
     keep_filters_in_place,
-    keep_sorts,
     keep_unlimited,
     lost_in_physical_plan,
     may_be_deep,
@@ -125,8 +125,8 @@ def splice(
     misplaced = may_misplace_filters(optimized, text, context)
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
-    logical = keep_sorts(logical, text, context)
     try:
+        logical = without_false_constants(logical, text, context)
         logical = exact_aggregates(logical, text, context)
         logical = keep_filters_in_place(logical, context) if misplaced else logical
         physical = _counted(logical, slots, counting) or _physical(logical, context)

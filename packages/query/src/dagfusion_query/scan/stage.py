@@ -23,9 +23,10 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
 from dagfusion_query.scan.aggregate_faults import exact_aggregates
 from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
+from dagfusion_query.scan.false_constants import without_false_constants
 from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth
-from dagfusion_query.scan.plan_faults import keep_filters_in_place, keep_sorts, may_misplace_filters
+from dagfusion_query.scan.plan_faults import keep_filters_in_place, may_misplace_filters
 from dagfusion_query.scan.prune import column_names
 from dagfusion_query.scan.splice import (
     NotSpliceable,
@@ -134,7 +135,7 @@ def stage(
     Raises:
         NotSpliceable: The logical plan does not serialize, or cannot be read again.
     """
-    logical = keep_sorts(encoded_plan(optimized), optimized.display_indent(), context)
+    logical = encoded_plan(optimized)
     answered: list[Scan] = []
     for scan_table in tables:
         logical = answer_aggregates(logical, scan_table, answered, context)
@@ -161,6 +162,7 @@ def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext
     """Return an encoded plan that keeps its meaning when it is planned again, which is how an execution begins."""
     text = optimized.display_indent()
     try:
+        logical = without_false_constants(logical, text, context)
         logical = exact_aggregates(logical, text, context)
         if may_misplace_filters(optimized, text, context):
             logical = keep_filters_in_place(logical, context)
