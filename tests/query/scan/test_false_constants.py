@@ -85,7 +85,38 @@ STATEMENTS = [
         f"SELECT a.id, sum(b.k) FILTER (WHERE a.id > 1) OVER (PARTITION BY b.k ORDER BY a.id) AS s "  # is staged
         f"FROM {T} a LEFT JOIN {T} b ON a.id = b.id AND b.k = 2 ORDER BY a.id"
     ),
+    # Other constants than those of filters and literals.
+    (
+        f"SELECT a.id, rank() OVER (PARTITION BY b.n ORDER BY a.id) AS r "
+        f"FROM {T} a LEFT JOIN (SELECT max(k) AS m, count(x) AS n FROM {T} WHERE id > 3) b ON a.id = b.m ORDER BY a.id"
+    ),
+    (
+        f"SELECT a.id, b.n FROM {T} a LEFT JOIN (SELECT max(id) AS m, sum(k) AS n FROM {T} WHERE p = 1) b "
+        "ON a.id = b.m ORDER BY b.n, a.id LIMIT 3"
+    ),
+    (
+        f"SELECT a.id, b.n FROM {T} a LEFT JOIN (SELECT id, count(*) OVER () AS n FROM {T} WHERE k <> 2) b "
+        "ON a.id = b.id ORDER BY b.n, a.id"
+    ),
+    (
+        f"SELECT a.id, b.n FROM {T} a LEFT JOIN (SELECT k AS id, 5 AS n, count(*) AS c FROM {T} WHERE k = 2 "
+        "GROUP BY 1, 2) b ON a.id = b.id ORDER BY b.n, a.id"
+    ),
+    (
+        f"SELECT a.id, b.k FROM {T} a LEFT JOIN (SELECT id, k FROM {T} WHERE id >= (SELECT b.id "
+        f"FROM {T} a LEFT JOIN {T} b ON a.id = b.id AND b.k = 2 ORDER BY b.k NULLS LAST, a.id LIMIT 1)) b "
+        "ON a.id = b.id ORDER BY b.k, a.id"
+    ),
+    (
+        f"SELECT a.id, (SELECT count(*) FROM {T} b WHERE b.id = a.k AND b.k = 3) AS c, b.k IS NULL AS n "
+        f"FROM {T} a LEFT JOIN {T} b ON a.id = b.id AND b.k = 2 ORDER BY c, n, a.id"
+    ),
     # Rows that groups of several sets fill with NULL.
+    (
+        f"SELECT k, p, sum(id) FILTER (WHERE id > (SELECT k FROM {T} WHERE k = 2 GROUP BY ROLLUP(k, p) "
+        f"ORDER BY k NULLS LAST, p NULLS FIRST LIMIT 1)) AS n FROM {T} WHERE k = 2 "
+        "GROUP BY ROLLUP(k, p) ORDER BY k, p, n"
+    ),
     f"SELECT k, p, count(*) AS n FROM {T} WHERE k = 2 GROUP BY ROLLUP(k, p) ORDER BY k, p, n",
     f"SELECT k, id, count(*) AS n FROM {T} WHERE k = 2 GROUP BY CUBE(k, id) ORDER BY k, id, n LIMIT 3",
     (
@@ -187,6 +218,14 @@ INPUTS = st.tuples(
     st.sampled_from([f"{T}", f"(SELECT * FROM {T} ORDER BY id LIMIT 12)", f"(SELECT DISTINCT k, z, id, p FROM {T})"]),
     st.sampled_from(["true", "k = 2", "z = 1 AND k = 2", "k + 1 = 3", "k BETWEEN 2 AND 2", "id = 11", "p = 1"]),
 ).map(lambda t: f"(SELECT k, z, id, 1 AS one FROM {t[0]} AS i WHERE {t[1]})")
+INPUTS |= st.sampled_from(
+    [
+        f"(SELECT max(k) AS k, max(z) AS z, max(id) AS id, count(z) AS one FROM {T} WHERE k > 1)",
+        f"(SELECT k, z, id, count(*) OVER () AS one FROM {T} WHERE z = 1)",
+        f"(SELECT k, 1 AS z, max(id) AS id, p AS one FROM {T} WHERE p = 1 GROUP BY k, p)",
+        f"(SELECT k, z, id, p AS one FROM {T} WHERE id > (SELECT max(k) FROM {T} WHERE k = 2 GROUP BY CUBE(z) LIMIT 1))",
+    ]
+)
 JOINS = st.tuples(st.sampled_from(["LEFT", "RIGHT", "FULL", "INNER"]), INPUTS, st.sampled_from(["id", "k", "z"]))
 
 
@@ -233,6 +272,14 @@ def test_filled_rows_are_in_order(new_lake: Any, statements: list[str]) -> None:
         peer.execute(f"CREATE TABLE {T} AS FROM parts")
         for sql in statements:
             assert lake.sql(sql).to_pylist() == peer.execute(sql).to_arrow_table().to_pylist(), sql
+
+
+def test_the_filters_of_a_filled_input_reach_its_scan(new_lake: Any) -> None:
+    lake = new_lake()
+    lake.write(("t",), ROWS)
+    sql = f"SELECT a.id, b.x FROM {T} a LEFT JOIN (SELECT z AS i, x FROM {T} WHERE y = 1) b ON a.id = b.i ORDER BY b.x"
+
+    assert "predicate=y@1 = 1" in lake.engine.explain(lake.prepare(sql)).physical
 
 
 def test_plain_datafusion_removes_the_sort() -> None:

@@ -80,7 +80,7 @@ class AggregateNode:
 class WindowNode:
     """Window functions over rows."""
 
-    INPUT = 1
+    INPUT, EXPR = 1, 2
 
 
 class UnionNode:

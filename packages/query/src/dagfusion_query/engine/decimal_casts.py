@@ -1,11 +1,14 @@
-"""Casts of decimals that DataFusion 55 drops from comparisons, and the workaround.
+"""Casts of decimals and integers that DataFusion 55 drops from comparisons, and the workaround.
 
-`CAST(price AS BIGINT) = 1` becomes `price = 1.00`, which is false for a price of 1.54 (apache/datafusion#23095). So a
-cast that loses digits is the argument of a function that returns it: `nullif(CAST(price AS BIGINT), NULL)`.
+`CAST(price AS BIGINT) = 1` becomes `price = 1.00`, which is false for a price of 1.54 (apache/datafusion#23095). Where
+`TRY_CAST` has no value, a comparison becomes one of the number (#24702). So a cast that loses digits, or is tried, is
+the argument of a function that returns it: `nullif(CAST(price AS BIGINT), NULL)`.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext, lit
@@ -14,22 +17,45 @@ from datafusion import functions as f
 from dagfusion_query.plan_messages import (
     AggregateNode,
     AliasNode,
+    GroupingSetsNode,
     JoinNode,
     LogicalExprNode,
     LogicalPlanNode,
     ProjectionNode,
     SelectionNode,
+    WindowNode,
 )
 from dagfusion_query.wire import Field, children, fields, message, rewrite
 
-_NARROWER = re.compile(r"(?:\bas|::)\s*(?:decimal|numeric|dec\b|(?:tiny|small|big)?int|unsigned)", re.IGNORECASE)
+_SPACE = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
+_NARROWER = re.compile(
+    rf"(?:\bas\b|::){_SPACE}(?:decimal|numeric|int[1248]?|integer|(?:tiny|small|big|medium)int)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _ANYTHING = b""
-# By kind of operator: the fields of its inputs and of its expressions, and whether these are columns of its output.
+_SETS = (LogicalExprNode.GROUPING_SETS, LogicalExprNode.CUBE, LogicalExprNode.ROLLUP)
+
+
+class _Operator(NamedTuple):
+    """The fields of an operator's inputs and expressions, and whether the expressions are columns of its output."""
+
+    inputs: frozenset[int]
+    expressions: frozenset[int]
+    are_columns: bool = True
+
+
 _OPERATORS = {
-    LogicalPlanNode.SELECTION: ({SelectionNode.INPUT}, {SelectionNode.EXPR}, False),
-    LogicalPlanNode.PROJECTION: ({ProjectionNode.INPUT}, {ProjectionNode.EXPR}, True),
-    LogicalPlanNode.AGGREGATE: ({AggregateNode.INPUT}, {AggregateNode.GROUP_EXPR, AggregateNode.AGGR_EXPR}, True),
-    LogicalPlanNode.JOIN: ({JoinNode.LEFT, JoinNode.RIGHT}, {JoinNode.FILTER}, False),
+    LogicalPlanNode.SELECTION: _Operator(
+        frozenset({SelectionNode.INPUT}), frozenset({SelectionNode.EXPR}), are_columns=False
+    ),
+    LogicalPlanNode.PROJECTION: _Operator(frozenset({ProjectionNode.INPUT}), frozenset({ProjectionNode.EXPR})),
+    LogicalPlanNode.AGGREGATE: _Operator(
+        frozenset({AggregateNode.INPUT}), frozenset({AggregateNode.GROUP_EXPR, AggregateNode.AGGR_EXPR})
+    ),
+    LogicalPlanNode.WINDOW: _Operator(frozenset({WindowNode.INPUT}), frozenset({WindowNode.EXPR})),
+    LogicalPlanNode.JOIN: _Operator(
+        frozenset({JoinNode.LEFT, JoinNode.RIGHT}), frozenset({JoinNode.FILTER}), are_columns=False
+    ),
 }
 
 
@@ -45,30 +71,61 @@ def keep_narrowing_casts(plan: bytes, context: SessionContext) -> bytes:
         plan: The encoded plan, which is analyzed, and not optimized.
         context: A session that can decode it.
     """
-    return rewrite(plan, _ANYTHING, partial(_operator, context=context))
+    return rewrite(plan, _ANYTHING, partial(_with_casts, context=context))
 
 
-def _operator(node: bytes, context: SessionContext) -> bytes | None:
+def _with_casts(node: bytes, context: SessionContext) -> bytes | None:
     """Return an encoded operator whose casts are kept; None for any other message."""
     try:
         ((number, _, _, _),) = fields(node)
-        inputs, expressions, are_columns = _OPERATORS[number]
         (operator,) = children(node, number)
-        below = node if number == LogicalPlanNode.JOIN else children(operator, *inputs)[0]
-        frame = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, below))
+        kind = _OPERATORS[number]
+        parts = [*fields(operator)]
+        frame = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, _input(node, parts, kind)))
     except Exception:  # noqa: BLE001  # DataFusion's errors have no class; this is a message of another kind
         return None
 
-    def part_with_casts(part: Field) -> bytes:
-        if not isinstance(part.value, bytes) or part.number not in inputs | expressions:
+    def changed(part: Field) -> bytes:
+        if not isinstance(part.value, bytes) or part.number not in kind.inputs | kind.expressions:
             return part.raw
-        if part.number in inputs:
+        if part.number in kind.inputs:
             return message(part.number, keep_narrowing_casts(part.value, context))
-        kept = rewrite(part.value, _ANYTHING, partial(_cast, frame=frame, context=context))
-        is_unnamed = are_columns and kept != part.value and not children(part.value, LogicalExprNode.ALIAS)
-        return message(part.number, _named_as(part.value, kept, context) if is_unnamed else kept)
+        kept = partial(_kept, frame=frame, context=context, is_column=kind.are_columns)
+        return message(part.number, _within_sets(part.value, kept))
 
-    return message(number, b"".join(map(part_with_casts, fields(operator))))
+    return message(number, b"".join(map(changed, parts)))
+
+
+def _input(node: bytes, parts: Sequence[Field], kind: _Operator) -> bytes:
+    """Return an encoded plan that has the columns of all inputs: the input, or the join of both as an inner one."""
+    if children(node, LogicalPlanNode.JOIN):
+        both = (part.raw for part in parts if part.number not in (JoinNode.TYPE, JoinNode.FILTER))
+        return message(LogicalPlanNode.JOIN, b"".join(both))
+    return next(part.value for part in parts if part.number in kind.inputs and isinstance(part.value, bytes))
+
+
+def _within_sets(expr: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Change an encoded expression, or those in sets of groups."""
+    for number in _SETS:
+        for sets in children(expr, number):
+            inner = partial(_within_list, change=change)
+            deeper = partial(_within_list, change=inner) if number == LogicalExprNode.GROUPING_SETS else inner
+            return message(number, deeper(sets))
+    return change(expr)
+
+
+def _within_list(exprs: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    found = children(exprs, GroupingSetsNode.EXPR)
+    return b"".join(message(GroupingSetsNode.EXPR, change(expr)) for expr in found)
+
+
+def _kept(expr: bytes, frame: DataFrame, context: SessionContext, *, is_column: bool) -> bytes:
+    """Return an encoded expression whose casts are kept, with the same name if it is a column of an operator."""
+    kept = rewrite(expr, _ANYTHING, partial(_cast, frame=frame, context=context))
+    if kept == expr or not is_column or children(expr, LogicalExprNode.ALIAS):
+        return kept
+    name = str(Expr.from_bytes(expr, context).schema_name()).encode()
+    return message(LogicalExprNode.ALIAS, message(AliasNode.EXPR, kept) + message(AliasNode.ALIAS, name))
 
 
 def _cast(node: bytes, frame: DataFrame, context: SessionContext) -> bytes | None:
@@ -80,12 +137,16 @@ def _cast(node: bytes, frame: DataFrame, context: SessionContext) -> bytes | Non
         source, target = (frame.select(one).schema().field(0).type for one in (*expr.rex_call_operands(), expr))
     except Exception:  # noqa: BLE001  # likewise
         return None
-    if not pa.types.is_decimal(source) or not (pa.types.is_decimal(target) or pa.types.is_integer(target)):
+    if not _is_exact(source) or not _is_exact(target) or source.equals(target):
         return None
-    digits = target.scale if pa.types.is_decimal(target) else 0
-    return bytes(f.nullif(expr, lit(None)).to_bytes()) if digits < source.scale else None
+    is_lossy = _scale(target) < _scale(source) or bool(children(node, LogicalExprNode.TRY_CAST))
+    return bytes(f.nullif(expr, lit(None)).to_bytes()) if is_lossy else None
 
 
-def _named_as(expr: bytes, changed: bytes, context: SessionContext) -> bytes:
-    name = str(Expr.from_bytes(expr, context).schema_name()).encode()
-    return message(LogicalExprNode.ALIAS, message(AliasNode.EXPR, changed) + message(AliasNode.ALIAS, name))
+def _is_exact(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind))
+
+
+def _scale(kind: pa.DataType) -> int:
+    """Return the digits after the point."""
+    return int(kind.scale) if pa.types.is_decimal(kind) else 0

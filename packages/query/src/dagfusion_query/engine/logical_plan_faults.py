@@ -108,7 +108,8 @@ def read_in_context(frame: DataFrame, context: SessionContext, sql: str) -> Data
     try:
         analyzed = _analysis().create_dataframe_from_logical_plan(frame.logical_plan()).optimized_logical_plan()
         plan = keep_unlimited(analyzed.to_bytes())
-        changed = keep_narrowing_casts(_changed(plan), context) if may_lose_digits(sql) else _changed(plan)
+        changed = _changed(plan)
+        changed = keep_narrowing_casts(changed, context) if may_lose_digits(sql) else changed
         if changed == plan:
             return frame
         read = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, changed))

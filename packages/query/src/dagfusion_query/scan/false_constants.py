@@ -10,15 +10,16 @@ true where the comparison is. DataFusion drops that if the column is never NULL,
 comparison if that has another column. A volatile condition is neither dropped nor moved.
 
 **Rows that are filled with NULL.** What is constant in an input of an outer join is taken for constant in the output,
-where it is NULL in rows without a match. So the filters of such an input get a volatile condition, and its constant
-columns are volatile expressions. ROLLUP, CUBE and GROUPING SETS keep the constants of their input, and that two columns
-are equal, so all columns of the sets are volatile expressions.
+where it is NULL in rows without a match. ROLLUP, CUBE and GROUPING SETS keep the constants of their input as well, and
+that two columns are equal. So the columns that a join fills, above it, and those of the sets are volatile expressions,
+`CASE WHEN random() < 2 THEN column END`, of which DataFusion knows nothing.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count
+from typing import NamedTuple
 
 from datafusion import Expr, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
@@ -34,22 +35,19 @@ from dagfusion_query.plan_messages import (
     LogicalPlanNode,
     ProjectionNode,
 )
-from dagfusion_query.scan.plan_faults import FILTER, encoded_filter, filter_parts, joined, unmoved
-from dagfusion_query.scan.prune import is_constant
-from dagfusion_query.wire import Field, children, fields, message, rewrite
+from dagfusion_query.scan.plan_faults import FILTER, JOIN, encoded_filter, filter_parts, joined, unmoved
+from dagfusion_query.wire import LENGTH, children, fields, message, rewrite, varint
 
 _COMPARISONS = {"=", "<", "<=", ">", ">="}
 _NOT_INVERTIBLE = {"+", "-", "*", "/"}  # of numbers that are rounded, or overflow
 _COMPUTES = re.compile(r"CAST\(| [-+*/] ")
 _STRICT_OPERATORS = _COMPARISONS | _NOT_INVERTIBLE | {"!=", "%"}  # NULL if an operand is
 _ANALYZED = {"Alias", "BinaryExpr", "Cast", "Column", "Literal", "Negative"}
-_FILLED_INPUTS = {
-    "Left Join:": {JoinNode.RIGHT},
-    "Right Join:": {JoinNode.LEFT},
-    "Full Join:": {JoinNode.LEFT, JoinNode.RIGHT},
-}
+_OUTER_JOIN = re.compile(r"(?:Left|Right|Full) Join:")
+_FILLED_INPUTS = {1: {JoinNode.RIGHT}, 2: {JoinNode.LEFT}, 3: {JoinNode.LEFT, JoinNode.RIGHT}}  # by type of join
 _GROUPING_SETS = re.compile(r"Aggregate: groupBy=\[\[(?:ROLLUP|CUBE|GROUPING SETS) ")
-_ANYTHING = b""
+_SETS = (LogicalExprNode.GROUPING_SETS, LogicalExprNode.CUBE, LogicalExprNode.ROLLUP)
+_AGGREGATE = varint(LogicalPlanNode.AGGREGATE << 3 | LENGTH)
 
 
 def without_false_constants(logical: bytes, text: str, context: SessionContext) -> bytes:
@@ -60,44 +58,117 @@ def without_false_constants(logical: bytes, text: str, context: SessionContext) 
         text: The plan as text, which may be that of before its joins were ordered.
         context: The session that it was planned in.
     """
-    if any(join in text for join in _FILLED_INPUTS):
-        logical = rewrite(logical, _ANYTHING, partial(_outer_join, context=context))
+    if _OUTER_JOIN.search(text):
+        logical = rewrite(logical, JOIN, partial(_volatile_above_join, context=context))
     if _GROUPING_SETS.search(text):
-        logical = rewrite(logical, _ANYTHING, partial(_grouping_sets, context=context))
+        logical = rewrite(logical, _AGGREGATE, partial(_volatile_groups, context=context))
     return _without_analyzed_filters(logical, context) if _COMPUTES.search(text) else logical
 
 
-def _outer_join(node: bytes, context: SessionContext) -> bytes | None:
-    """Return an encoded outer join without constants in what it fills with NULL; None for any other message."""
+def _volatile_above_join(node: bytes, context: SessionContext) -> bytes | None:
+    """Return an encoded outer join below a projection of volatile columns; None for any other message.
+
+    Where a projection is above the join already, its columns are volatile.
+    """
+    projections = children(node, LogicalPlanNode.PROJECTION) if _only(node, LogicalPlanNode.PROJECTION) else []
+    join = children(projections[0], ProjectionNode.INPUT)[:1] if projections else [node]
+    if not join or _filled_inputs(join[0]) is None or not _is_plan(node, context):
+        return None
+    filled = _FilledJoin.of(join[0], context)
+    above = partial(rewrite, marker=JOIN, change=partial(_volatile_above_join, context=context))
+    columns = [*map(above, children(projections[0], ProjectionNode.EXPR))] if projections else filled.columns
+    try:
+        columns = [column if column in filled.preserved else _volatile(column, context) for column in columns]
+    except Exception:  # noqa: BLE001  # it has no class; a column with a subquery is not decoded here
+        return None  # the projection stays, and there is one more between it and the join
+    parts = message(ProjectionNode.INPUT, filled.plan) + b"".join(message(ProjectionNode.EXPR, one) for one in columns)
+    return message(LogicalPlanNode.PROJECTION, parts)
+
+
+class _FilledJoin(NamedTuple):
+    """An encoded outer join whose inputs are rewritten.
+
+    Attributes:
+        plan: The join.
+        columns: Its columns, as encoded expressions.
+        is_filled: For each, whether it may be filled with NULL by this join or by one that is its input.
+    """
+
+    plan: bytes
+    columns: Sequence[bytes]
+    is_filled: Sequence[bool]
+
+    @property
+    def preserved(self) -> set[bytes]:
+        """The columns that are not filled."""
+        return {column for column, is_filled in zip(self.columns, self.is_filled, strict=True) if not is_filled}
+
+    @staticmethod
+    def of(node: bytes, context: SessionContext) -> "_FilledJoin":
+        """Rewrite the inputs of an outer join; those that are outer joins themselves get no projection."""
+        (join,) = children(node, LogicalPlanNode.JOIN)
+        filled, is_filled, parts = _filled_inputs(node) or set(), dict[int, Sequence[bool]](), []
+        for part in fields(join):
+            if not isinstance(part.value, bytes):
+                parts.append(part.raw)
+                continue
+            if part.number in (JoinNode.LEFT, JoinNode.RIGHT) and _filled_inputs(part.value):
+                inner = _FilledJoin.of(part.value, context)
+                changed, flags = inner.plan, inner.is_filled
+            else:
+                changed = rewrite(part.value, JOIN, partial(_volatile_above_join, context=context))
+                flags = (
+                    [False] * len(_columns(changed, context)) if part.number in (JoinNode.LEFT, JoinNode.RIGHT) else ()
+                )
+            is_filled[part.number] = [True] * len(flags) if part.number in filled else flags
+            parts.append(message(part.number, changed))
+        plan = message(LogicalPlanNode.JOIN, b"".join(parts))
+        return _FilledJoin(plan, _columns(plan, context), [*is_filled[JoinNode.LEFT], *is_filled[JoinNode.RIGHT]])
+
+
+def _filled_inputs(node: bytes) -> set[int] | None:
+    """Return the inputs that an encoded outer join fills with NULL; None for any other message."""
     if (join := _only(node, LogicalPlanNode.JOIN)) is None:
         return None
-    text = _text(node, context)
-    filled = next((inputs for kind, inputs in _FILLED_INPUTS.items() if text.startswith(kind)), None)
-    if filled is None:
+    try:
+        kind = next((part.value for part in fields(join) if part.number == JoinNode.TYPE), 0)
+        is_join = bool(children(join, JoinNode.LEFT) and children(join, JoinNode.RIGHT))
+    except ValueError:
         return None
-    return message(LogicalPlanNode.JOIN, b"".join(_part_of_join(part, filled, context) for part in fields(join)))
+    return _FILLED_INPUTS.get(kind) if is_join and isinstance(kind, int) else None
 
 
-def _part_of_join(part: Field, filled: set[int], context: SessionContext) -> bytes:
-    if not isinstance(part.value, bytes):
-        return part.raw
-    if part.number not in filled:  # the other input, or an expression
-        return message(part.number, rewrite(part.value, _ANYTHING, partial(_outer_join, context=context)))
-    plan = rewrite(part.value, FILTER, partial(_volatile_filter, context=context))
-    return message(part.number, rewrite(plan, _ANYTHING, partial(_volatile_projection, context=context)))
+def _columns(plan: bytes, context: SessionContext) -> Sequence[bytes]:
+    """Return the columns of an encoded plan as encoded expressions."""
+    frame = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, plan))
+    projected = bytes(frame.with_column("", lit(1)).logical_plan().to_bytes())
+    (projection,) = children(projected, LogicalPlanNode.PROJECTION)
+    return children(projection, ProjectionNode.EXPR)[:-1]
 
 
-def _grouping_sets(node: bytes, context: SessionContext) -> bytes | None:
-    """Return encoded groups of several sets, whose columns are volatile; None for any other message."""
+def _is_plan(node: bytes, context: SessionContext) -> bool:
+    try:
+        LogicalPlan.from_bytes(context, node)
+    except Exception:  # noqa: BLE001  # it has no class; this is a message of another kind
+        return False
+    return True
+
+
+def _volatile_groups(node: bytes, context: SessionContext) -> bytes | None:
+    """Return an encoded aggregate over volatile columns, if it has several sets of groups; None for other messages."""
     aggregate = _only(node, LogicalPlanNode.AGGREGATE)
-    if aggregate is None or not _GROUPING_SETS.match(_text(node, context)):
+    if aggregate is None or not _is_plan(node, context):
         return None
+    groups = children(aggregate, AggregateNode.GROUP_EXPR)
+    if len(groups) != 1 or not any(children(groups[0], kind) for kind in _SETS):
+        return None
+    inside = partial(rewrite, marker=_AGGREGATE, change=partial(_volatile_groups, context=context))
     parts = [
-        message(part.number, _volatile_sets(part.value, context))
-        if part.number == AggregateNode.GROUP_EXPR and isinstance(part.value, bytes)
-        else message(part.number, rewrite(part.value, _ANYTHING, partial(_grouping_sets, context=context)))
-        if part.number == AggregateNode.INPUT and isinstance(part.value, bytes)
-        else part.raw
+        part.raw
+        if not isinstance(part.value, bytes)
+        else message(part.number, _volatile_sets(inside(part.value), context))
+        if part.number == AggregateNode.GROUP_EXPR
+        else message(part.number, inside(part.value))
         for part in fields(aggregate)
     ]
     return message(LogicalPlanNode.AGGREGATE, b"".join(parts))
@@ -131,54 +202,13 @@ def _only(node: bytes, number: int) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def _text(node: bytes, context: SessionContext) -> str:
-    """Return the operator of an encoded plan as text; an empty one if the message is no plan."""
-    try:
-        return str(LogicalPlan.from_bytes(context, node).display())
-    except Exception:  # noqa: BLE001  # it has no class
-        return ""
-
-
-def _volatile_filter(node: bytes, context: SessionContext) -> bytes | None:
-    if (parts := filter_parts(node)) is None or not _text(node, context):
-        return None
-    below, condition = parts
-    return encoded_filter(rewrite(below, FILTER, partial(_volatile_filter, context=context)), unmoved(condition))
-
-
-def _volatile_projection(node: bytes, context: SessionContext) -> bytes | None:
-    projection = _only(node, LogicalPlanNode.PROJECTION)
-    if projection is None or not _text(node, context):
-        return None
-    return message(
-        LogicalPlanNode.PROJECTION, b"".join(_part_of_projection(part, context) for part in fields(projection))
-    )
-
-
-def _part_of_projection(part: Field, context: SessionContext) -> bytes:
-    if isinstance(part.value, bytes) and part.number == ProjectionNode.EXPR:
-        return message(part.number, _volatile_column(part.value, context))
-    if isinstance(part.value, bytes) and part.number == ProjectionNode.INPUT:
-        return message(part.number, rewrite(part.value, _ANYTHING, partial(_volatile_projection, context=context)))
-    return part.raw
-
-
-def _volatile_column(column: bytes, context: SessionContext) -> bytes:
-    """Return an encoded column of a projection, which is volatile if it was constant."""
-    (value,) = [*(children(alias, AliasNode.EXPR)[0] for alias in children(column, LogicalExprNode.ALIAS))] or [column]
-    try:
-        return _volatile(column, context) if is_constant(Expr.from_bytes(value, context)) else column
-    except Exception:  # noqa: BLE001  # it has no class; a subquery, which is not decoded here, is no constant
-        return column
-
-
 def _volatile(column: bytes, context: SessionContext, number: int = 0) -> bytes:
     """Return an encoded expression with the value and the name of this one, about which DataFusion knows nothing.
 
     Args:
         column: The expression.
         context: The session that its plan was made in.
-        number: Expressions with several numbers differ.
+        number: Two expressions with different numbers are not taken for equal.
     """
     value, name = column, b""
     for alias in children(column, LogicalExprNode.ALIAS):
@@ -204,7 +234,7 @@ def _without_analyzed_filters(logical: bytes, context: SessionContext) -> bytes:
     """Return an encoded plan in which no filter with a cast or arithmetic is analyzed."""
 
     def change(node: bytes) -> bytes | None:
-        if (parts := filter_parts(node)) is None or not _text(node, context):
+        if (parts := filter_parts(node)) is None or not _is_plan(node, context):
             return None
         below, condition = (rewrite(part, FILTER, change) for part in parts)  # the condition may have subqueries
         return encoded_filter(below, _not_analyzed(condition, below, context))
