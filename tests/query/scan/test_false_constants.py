@@ -223,7 +223,7 @@ INPUTS |= st.sampled_from(
         f"(SELECT max(k) AS k, max(z) AS z, max(id) AS id, count(z) AS one FROM {T} WHERE k > 1)",
         f"(SELECT k, z, id, count(*) OVER () AS one FROM {T} WHERE z = 1)",
         f"(SELECT k, 1 AS z, max(id) AS id, p AS one FROM {T} WHERE p = 1 GROUP BY k, p)",
-        f"(SELECT k, z, id, p AS one FROM {T} WHERE id > (SELECT max(k) FROM {T} WHERE k = 2 GROUP BY CUBE(z) LIMIT 1))",
+        f"(SELECT k, z, id, p AS one FROM {T} WHERE p > (SELECT min(k) - 1 FROM {T} GROUP BY ROLLUP(p) LIMIT 1))",
     ]
 )
 JOINS = st.tuples(st.sampled_from(["LEFT", "RIGHT", "FULL", "INNER"]), INPUTS, st.sampled_from(["id", "k", "z"]))

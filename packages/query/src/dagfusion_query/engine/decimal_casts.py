@@ -25,7 +25,7 @@ from dagfusion_query.plan_messages import (
     SelectionNode,
     WindowNode,
 )
-from dagfusion_query.wire import Field, children, fields, message, rewrite
+from dagfusion_query.wire import LENGTH, Field, children, fields, message, rewrite, varint
 
 _SPACE = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
 _NARROWER = re.compile(
@@ -59,6 +59,10 @@ _OPERATORS = {
 }
 
 
+_MARKS = tuple(varint(number << 3 | LENGTH) for number in _OPERATORS)
+_CASTS = tuple(varint(number << 3 | LENGTH) for number in (LogicalExprNode.CAST, LogicalExprNode.TRY_CAST))
+
+
 def may_lose_digits(sql: str) -> bool:
     """Return True if a statement may cast a decimal to an integer, or to a decimal with fewer digits."""
     return _NARROWER.search(sql) is not None
@@ -76,6 +80,8 @@ def keep_narrowing_casts(plan: bytes, context: SessionContext) -> bytes:
 
 def _with_casts(node: bytes, context: SessionContext) -> bytes | None:
     """Return an encoded operator whose casts are kept; None for any other message."""
+    if not node.startswith(_MARKS):
+        return None
     try:
         ((number, _, _, _),) = fields(node)
         (operator,) = children(node, number)
@@ -130,7 +136,7 @@ def _kept(expr: bytes, frame: DataFrame, context: SessionContext, *, is_column: 
 
 def _cast(node: bytes, frame: DataFrame, context: SessionContext) -> bytes | None:
     """Return an encoded cast that is kept, if it may lose digits of a decimal; None for any other message."""
-    if not any(children(node, number) for number in (LogicalExprNode.CAST, LogicalExprNode.TRY_CAST)):
+    if not node.startswith(_CASTS):
         return None
     try:
         expr = Expr.from_bytes(node, context)

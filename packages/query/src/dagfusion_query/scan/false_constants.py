@@ -47,7 +47,9 @@ _OUTER_JOIN = re.compile(r"(?:Left|Right|Full) Join:")
 _FILLED_INPUTS = {1: {JoinNode.RIGHT}, 2: {JoinNode.LEFT}, 3: {JoinNode.LEFT, JoinNode.RIGHT}}  # by type of join
 _GROUPING_SETS = re.compile(r"Aggregate: groupBy=\[\[(?:ROLLUP|CUBE|GROUPING SETS) ")
 _SETS = (LogicalExprNode.GROUPING_SETS, LogicalExprNode.CUBE, LogicalExprNode.ROLLUP)
-_AGGREGATE = varint(LogicalPlanNode.AGGREGATE << 3 | LENGTH)
+_AGGREGATE, _PROJECTION = (
+    varint(number << 3 | LENGTH) for number in (LogicalPlanNode.AGGREGATE, LogicalPlanNode.PROJECTION)
+)
 
 
 def without_false_constants(logical: bytes, text: str, context: SessionContext) -> bytes:
@@ -70,6 +72,8 @@ def _volatile_above_join(node: bytes, context: SessionContext) -> bytes | None:
 
     Where a projection is above the join already, its columns are volatile.
     """
+    if not node.startswith((JOIN, _PROJECTION)):
+        return None
     projections = children(node, LogicalPlanNode.PROJECTION) if _only(node, LogicalPlanNode.PROJECTION) else []
     join = children(projections[0], ProjectionNode.INPUT)[:1] if projections else [node]
     if not join or _filled_inputs(join[0]) is None or not _is_plan(node, context):
@@ -156,7 +160,7 @@ def _is_plan(node: bytes, context: SessionContext) -> bool:
 
 def _volatile_groups(node: bytes, context: SessionContext) -> bytes | None:
     """Return an encoded aggregate over volatile columns, if it has several sets of groups; None for other messages."""
-    aggregate = _only(node, LogicalPlanNode.AGGREGATE)
+    aggregate = _only(node, LogicalPlanNode.AGGREGATE) if node.startswith(_AGGREGATE) else None
     if aggregate is None or not _is_plan(node, context):
         return None
     groups = children(aggregate, AggregateNode.GROUP_EXPR)
