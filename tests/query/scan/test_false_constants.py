@@ -274,6 +274,18 @@ def test_filled_rows_are_in_order(new_lake: Any, statements: list[str]) -> None:
             assert lake.sql(sql).to_pylist() == peer.execute(sql).to_arrow_table().to_pylist(), sql
 
 
+def test_a_filled_column_may_have_an_empty_name(new_lake: Any) -> None:
+    lake = new_lake()
+    lake.write(("t",), ROWS)
+    empty = f'(SELECT id AS i, y AS "", x AS w FROM {T} WHERE y = 1)'
+    joined = f"(SELECT id, z FROM {T}) a LEFT JOIN {empty} b ON a.id = b.i"
+    sql = f'SELECT * FROM {joined} ORDER BY b."" NULLS FIRST, a.id DESC'
+    rows = lake.sql(sql).to_pylist()
+
+    assert [row["id"] for row in rows] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert [(row["i"], row[""], row["w"]) for row in rows[4:6]] == [(None, None, None), (2, 1, 4.0)]
+
+
 def test_the_filters_of_a_filled_input_reach_its_scan(new_lake: Any) -> None:
     lake = new_lake()
     lake.write(("t",), ROWS)

@@ -103,7 +103,7 @@ def _with_casts(node: bytes, context: SessionContext) -> bytes | None:
 
 
 def _input(node: bytes, parts: Sequence[Field], kind: _Operator) -> bytes:
-    """Return an encoded plan that has the columns of all inputs: the input, or the join of both as an inner one."""
+    """Return an encoded plan that has the columns of all inputs; a join is the inner one, which lacks none."""
     if children(node, LogicalPlanNode.JOIN):
         both = (part.raw for part in parts if part.number not in (JoinNode.TYPE, JoinNode.FILTER))
         return message(LogicalPlanNode.JOIN, b"".join(both))

@@ -21,7 +21,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from datafusion import Expr, LogicalPlan, SessionContext, lit
+from datafusion import DataFrame, Expr, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
 
 from dagfusion_query.plan_messages import (
@@ -44,7 +44,8 @@ _COMPUTES = re.compile(r"CAST\(| [-+*/] ")
 _STRICT_OPERATORS = _COMPARISONS | _NOT_INVERTIBLE | {"!=", "%"}  # NULL if an operand is
 _ANALYZED = {"Alias", "BinaryExpr", "Cast", "Column", "Literal", "Negative"}
 _OUTER_JOIN = re.compile(r"(?:Left|Right|Full) Join:")
-_FILLED_INPUTS = {1: {JoinNode.RIGHT}, 2: {JoinNode.LEFT}, 3: {JoinNode.LEFT, JoinNode.RIGHT}}  # by type of join
+_INPUTS = (JoinNode.LEFT, JoinNode.RIGHT)
+_FILLED_INPUTS = {1: {JoinNode.RIGHT}, 2: {JoinNode.LEFT}, 3: {*_INPUTS}}  # by type of join
 _GROUPING_SETS = re.compile(r"Aggregate: groupBy=\[\[(?:ROLLUP|CUBE|GROUPING SETS) ")
 _SETS = (LogicalExprNode.GROUPING_SETS, LogicalExprNode.CUBE, LogicalExprNode.ROLLUP)
 _AGGREGATE, _PROJECTION = (
@@ -78,56 +79,49 @@ def _volatile_above_join(node: bytes, context: SessionContext) -> bytes | None:
     join = children(projections[0], ProjectionNode.INPUT)[:1] if projections else [node]
     if not join or _filled_inputs(join[0]) is None or not _is_plan(node, context):
         return None
-    filled = _FilledJoin.of(join[0], context)
-    above = partial(rewrite, marker=JOIN, change=partial(_volatile_above_join, context=context))
-    columns = [*map(above, children(projections[0], ProjectionNode.EXPR))] if projections else filled.columns
-    try:
-        columns = [column if column in filled.preserved else _volatile(column, context) for column in columns]
-    except Exception:  # noqa: BLE001  # it has no class; a column with a subquery is not decoded here
-        return None  # the projection stays, and there is one more between it and the join
-    parts = message(ProjectionNode.INPUT, filled.plan) + b"".join(message(ProjectionNode.EXPR, one) for one in columns)
+    plan, is_filled = _FilledPlan.of_join(join[0], context)
+    columns = _columns(plan, context)
+    preserved = {column for column, filled in zip(columns, is_filled, strict=True) if not filled}
+    if projections:
+        above = partial(rewrite, marker=JOIN, change=partial(_volatile_above_join, context=context))
+        columns = [above(column) for column in children(projections[0], ProjectionNode.EXPR)]
+    columns = [column if column in preserved else _volatile(column, context) for column in columns]
+    parts = message(ProjectionNode.INPUT, plan) + b"".join(message(ProjectionNode.EXPR, column) for column in columns)
     return message(LogicalPlanNode.PROJECTION, parts)
 
 
-class _FilledJoin(NamedTuple):
-    """An encoded outer join whose inputs are rewritten.
-
-    Attributes:
-        plan: The join.
-        columns: Its columns, as encoded expressions.
-        is_filled: For each, whether it may be filled with NULL by this join or by one that is its input.
-    """
+class _FilledPlan(NamedTuple):
+    """An encoded plan below which all is rewritten, and for each of its columns whether outer joins may fill it."""
 
     plan: bytes
-    columns: Sequence[bytes]
     is_filled: Sequence[bool]
 
-    @property
-    def preserved(self) -> set[bytes]:
-        """The columns that are not filled."""
-        return {column for column, is_filled in zip(self.columns, self.is_filled, strict=True) if not is_filled}
+    @staticmethod
+    def of_join(node: bytes, context: SessionContext) -> "_FilledPlan":
+        """Rewrite what is below an outer join; those that are directly below it get no projection."""
+        (join,) = children(node, LogicalPlanNode.JOIN)
+        inputs = {number: _FilledPlan.of_input(children(join, number)[0], context) for number in _INPUTS}
+        for number in _filled_inputs(node) or ():
+            plan, columns = inputs[number]
+            inputs[number] = _FilledPlan(plan, [True] * len(columns))
+        parts = [
+            message(part.number, inputs[part.number].plan)
+            if part.number in inputs
+            else message(part.number, rewrite(part.value, JOIN, partial(_volatile_above_join, context=context)))
+            if isinstance(part.value, bytes)
+            else part.raw
+            for part in fields(join)
+        ]
+        is_filled = [filled for number in _INPUTS for filled in inputs[number].is_filled]
+        return _FilledPlan(message(LogicalPlanNode.JOIN, b"".join(parts)), is_filled)
 
     @staticmethod
-    def of(node: bytes, context: SessionContext) -> "_FilledJoin":
-        """Rewrite the inputs of an outer join; those that are outer joins themselves get no projection."""
-        (join,) = children(node, LogicalPlanNode.JOIN)
-        filled, is_filled, parts = _filled_inputs(node) or set(), dict[int, Sequence[bool]](), []
-        for part in fields(join):
-            if not isinstance(part.value, bytes):
-                parts.append(part.raw)
-                continue
-            if part.number in (JoinNode.LEFT, JoinNode.RIGHT) and _filled_inputs(part.value):
-                inner = _FilledJoin.of(part.value, context)
-                changed, flags = inner.plan, inner.is_filled
-            else:
-                changed = rewrite(part.value, JOIN, partial(_volatile_above_join, context=context))
-                flags = (
-                    [False] * len(_columns(changed, context)) if part.number in (JoinNode.LEFT, JoinNode.RIGHT) else ()
-                )
-            is_filled[part.number] = [True] * len(flags) if part.number in filled else flags
-            parts.append(message(part.number, changed))
-        plan = message(LogicalPlanNode.JOIN, b"".join(parts))
-        return _FilledJoin(plan, _columns(plan, context), [*is_filled[JoinNode.LEFT], *is_filled[JoinNode.RIGHT]])
+    def of_input(plan: bytes, context: SessionContext) -> "_FilledPlan":
+        """Rewrite an input of an outer join."""
+        if _filled_inputs(plan) is not None:
+            return _FilledPlan.of_join(plan, context)
+        changed = rewrite(plan, JOIN, partial(_volatile_above_join, context=context))
+        return _FilledPlan(changed, [False] * len(_frame(changed, context).schema()))
 
 
 def _filled_inputs(node: bytes) -> set[int] | None:
@@ -143,11 +137,17 @@ def _filled_inputs(node: bytes) -> set[int] | None:
 
 
 def _columns(plan: bytes, context: SessionContext) -> Sequence[bytes]:
-    """Return the columns of an encoded plan as encoded expressions."""
-    frame = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, plan))
-    projected = bytes(frame.with_column("", lit(1)).logical_plan().to_bytes())
+    """Return the columns of an encoded plan as encoded expressions, with their tables."""
+    frame = _frame(plan, context)
+    names = frame.schema().names
+    other = "_" * (1 + max(map(len, names), default=0))
+    projected = bytes(frame.with_column(other, lit(1)).logical_plan().to_bytes())  # DataFusion makes the expressions
     (projection,) = children(projected, LogicalPlanNode.PROJECTION)
-    return children(projection, ProjectionNode.EXPR)[:-1]
+    return children(projection, ProjectionNode.EXPR)[: len(names)]
+
+
+def _frame(plan: bytes, context: SessionContext) -> DataFrame:
+    return context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, plan))
 
 
 def _is_plan(node: bytes, context: SessionContext) -> bool:
@@ -226,7 +226,7 @@ def _volatile(column: bytes, context: SessionContext, number: int = 0) -> bytes:
 def _name(value: bytes, expr: Expr) -> bytes:
     """Return the fields of an alias that has the name of an encoded expression, and of its table if it is a column."""
     for column in children(value, LogicalExprNode.COLUMN):
-        (name,) = children(column, Column.NAME)
+        name = b"".join(children(column, Column.NAME))  # an empty one is left out
         tables = [children(relation, ColumnRelation.RELATION)[0] for relation in children(column, Column.RELATION)]
         names = [table.split(b".") for table in tables]
         relations = [message(len(parts), b"".join(map(message, count(1), parts))) for parts in names]
@@ -253,8 +253,9 @@ def _not_analyzed(condition: bytes, below: bytes, context: SessionContext) -> by
         return condition if "subquery" in str(error) else unmoved(condition)  # one with a subquery is not analyzed
     if not comparisons:
         return condition
-    plan = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, below))
-    never_null = {field.name for field in plan.schema() if not field.nullable}  # or a column of the same name is not
+    never_null = {
+        field.name for field in _frame(below, context).schema() if not field.nullable
+    }  # or a column of the same name is not
     columns: dict[str, Expr] = {}
     for comparison in comparisons:
         if not _is_null_without(comparison, never_null):

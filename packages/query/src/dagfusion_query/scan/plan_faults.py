@@ -69,7 +69,7 @@ JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
 _FILTERED_JOIN = {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER}
 MORE_OPERATORS = 11  # as deep as the merge, the union and the row filter that splicing puts above a scan
 _MOST_MESSAGES = 100  # in one another, which DataFusion decodes
-_MARGIN = 2 * MORE_OPERATORS + 16  # for these, and for conditions that `false_constants` adds
+_MARGIN = 2 * MORE_OPERATORS + 16  # for these, and for what `false_constants` adds
 
 
 def may_be_deep(logical: str) -> bool:
