@@ -57,6 +57,12 @@ _NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE
 _PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
 
 
+_CASTS = frozenset({"CAST", "TRY_CAST"})
+_EXACT_TYPES = frozenset(
+    {"DECIMAL", "NUMERIC", "INT", "INTEGER", "INT2", "INT4", "INT8", "TINYINT", "SMALLINT", "MEDIUMINT", "BIGINT"}
+)
+
+
 class Position(NamedTuple):
     """A place in a statement, both 1-based."""
 
@@ -231,6 +237,11 @@ def may_have_point_or_minute(sql: str) -> bool:
 def may_begin_with_constant(sql: str) -> bool:
     """Return True if a comparison of a statement may begin with a constant: `3 < x`."""
     return _CONSTANT_FIRST.search(sql) is not None
+
+
+def may_lose_digits(sql: str) -> bool:
+    """Return True if a statement may cast a number to an integer or a decimal."""
+    return ("::" in sql or may_mention(sql, _CASTS)) and may_mention(sql, _EXACT_TYPES)
 
 
 def may_negate_lists(sql: str) -> bool:

@@ -5,8 +5,7 @@
 the argument of a function that returns it: `nullif(CAST(price AS BIGINT), NULL)`.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +16,6 @@ from datafusion import functions as f
 from dagfusion_query.plan_messages import (
     AggregateNode,
     AliasNode,
-    GroupingSetsNode,
     JoinNode,
     LogicalExprNode,
     LogicalPlanNode,
@@ -25,15 +23,10 @@ from dagfusion_query.plan_messages import (
     SelectionNode,
     WindowNode,
 )
+from dagfusion_query.scan.plan_faults import in_grouping_sets
 from dagfusion_query.wire import LENGTH, Field, children, fields, message, rewrite, varint
 
-_SPACE = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
-_NARROWER = re.compile(
-    rf"(?:\bas\b|::){_SPACE}(?:decimal|numeric|int[1248]?|integer|(?:tiny|small|big|medium)int)\b",
-    re.IGNORECASE | re.DOTALL,
-)
 _ANYTHING = b""
-_SETS = (LogicalExprNode.GROUPING_SETS, LogicalExprNode.CUBE, LogicalExprNode.ROLLUP)
 
 
 class _Operator(NamedTuple):
@@ -57,15 +50,8 @@ _OPERATORS = {
         frozenset({JoinNode.LEFT, JoinNode.RIGHT}), frozenset({JoinNode.FILTER}), are_columns=False
     ),
 }
-
-
 _MARKS = tuple(varint(number << 3 | LENGTH) for number in _OPERATORS)
 _CASTS = tuple(varint(number << 3 | LENGTH) for number in (LogicalExprNode.CAST, LogicalExprNode.TRY_CAST))
-
-
-def may_lose_digits(sql: str) -> bool:
-    """Return True if a statement may cast a decimal to an integer, or to a decimal with fewer digits."""
-    return _NARROWER.search(sql) is not None
 
 
 def keep_narrowing_casts(plan: bytes, context: SessionContext) -> bytes:
@@ -97,7 +83,8 @@ def _with_casts(node: bytes, context: SessionContext) -> bytes | None:
         if part.number in kind.inputs:
             return message(part.number, keep_narrowing_casts(part.value, context))
         kept = partial(_kept, frame=frame, context=context, is_column=kind.are_columns)
-        return message(part.number, _within_sets(part.value, kept))
+        sets = in_grouping_sets(part.value, kept)
+        return message(part.number, kept(part.value) if sets is None else sets)
 
     return message(number, b"".join(map(changed, parts)))
 
@@ -108,21 +95,6 @@ def _input(node: bytes, parts: Sequence[Field], kind: _Operator) -> bytes:
         both = (part.raw for part in parts if part.number not in (JoinNode.TYPE, JoinNode.FILTER))
         return message(LogicalPlanNode.JOIN, b"".join(both))
     return next(part.value for part in parts if part.number in kind.inputs and isinstance(part.value, bytes))
-
-
-def _within_sets(expr: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """Change an encoded expression, or those in sets of groups."""
-    for number in _SETS:
-        for sets in children(expr, number):
-            inner = partial(_within_list, change=change)
-            deeper = partial(_within_list, change=inner) if number == LogicalExprNode.GROUPING_SETS else inner
-            return message(number, deeper(sets))
-    return change(expr)
-
-
-def _within_list(exprs: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    found = children(exprs, GroupingSetsNode.EXPR)
-    return b"".join(message(GroupingSetsNode.EXPR, change(expr)) for expr in found)
 
 
 def _kept(expr: bytes, frame: DataFrame, context: SessionContext, *, is_column: bool) -> bytes:

@@ -29,13 +29,20 @@ from dagfusion_query.plan_messages import (
     AliasNode,
     Column,
     ColumnRelation,
-    GroupingSetsNode,
     JoinNode,
     LogicalExprNode,
     LogicalPlanNode,
     ProjectionNode,
 )
-from dagfusion_query.scan.plan_faults import FILTER, JOIN, encoded_filter, filter_parts, joined, unmoved
+from dagfusion_query.scan.plan_faults import (
+    FILTER,
+    JOIN,
+    encoded_filter,
+    filter_parts,
+    in_grouping_sets,
+    joined,
+    unmoved,
+)
 from dagfusion_query.wire import LENGTH, children, fields, message, rewrite, varint
 
 _COMPARISONS = {"=", "<", "<=", ">", ">="}
@@ -47,7 +54,6 @@ _OUTER_JOIN = re.compile(r"(?:Left|Right|Full) Join:")
 _INPUTS = (JoinNode.LEFT, JoinNode.RIGHT)
 _FILLED_INPUTS = {1: {JoinNode.RIGHT}, 2: {JoinNode.LEFT}, 3: {*_INPUTS}}  # by type of join
 _GROUPING_SETS = re.compile(r"Aggregate: groupBy=\[\[(?:ROLLUP|CUBE|GROUPING SETS) ")
-_SETS = (LogicalExprNode.GROUPING_SETS, LogicalExprNode.CUBE, LogicalExprNode.ROLLUP)
 _AGGREGATE, _PROJECTION = (
     varint(number << 3 | LENGTH) for number in (LogicalPlanNode.AGGREGATE, LogicalPlanNode.PROJECTION)
 )
@@ -163,37 +169,22 @@ def _volatile_groups(node: bytes, context: SessionContext) -> bytes | None:
     aggregate = _only(node, LogicalPlanNode.AGGREGATE) if node.startswith(_AGGREGATE) else None
     if aggregate is None or not _is_plan(node, context):
         return None
-    groups = children(aggregate, AggregateNode.GROUP_EXPR)
-    if len(groups) != 1 or not any(children(groups[0], kind) for kind in _SETS):
-        return None
+    numbers: dict[bytes, int] = {}  # of columns: two that differ are not taken for equal
+
+    def volatile(column: bytes) -> bytes:
+        return _volatile(column, context, numbers.setdefault(column, len(numbers)))
+
     inside = partial(rewrite, marker=_AGGREGATE, change=partial(_volatile_groups, context=context))
+    groups = [in_grouping_sets(inside(group), volatile) for group in children(aggregate, AggregateNode.GROUP_EXPR)]
+    if len(groups) != 1 or groups[0] is None:
+        return None
     parts = [
         part.raw
         if not isinstance(part.value, bytes)
-        else message(part.number, _volatile_sets(inside(part.value), context))
-        if part.number == AggregateNode.GROUP_EXPR
-        else message(part.number, inside(part.value))
+        else message(part.number, groups[0] if part.number == AggregateNode.GROUP_EXPR else inside(part.value))
         for part in fields(aggregate)
     ]
     return message(LogicalPlanNode.AGGREGATE, b"".join(parts))
-
-
-def _volatile_sets(expr: bytes, context: SessionContext) -> bytes:
-    """Return encoded sets of groups, whose columns are volatile, and differ even if they are known to be equal."""
-    numbers: dict[bytes, int] = {}
-
-    def volatile(columns: bytes) -> bytes:
-        found = children(columns, GroupingSetsNode.EXPR)
-        columns_of = (_volatile(column, context, numbers.setdefault(column, len(numbers))) for column in found)
-        return b"".join(message(GroupingSetsNode.EXPR, column) for column in columns_of)
-
-    for number in (LogicalExprNode.CUBE, LogicalExprNode.ROLLUP):
-        for columns in children(expr, number):
-            return message(number, volatile(columns))
-    (lists,) = children(expr, LogicalExprNode.GROUPING_SETS)
-    sets = children(lists, GroupingSetsNode.EXPR)
-    changed = b"".join(message(GroupingSetsNode.EXPR, volatile(columns)) for columns in sets)
-    return message(LogicalExprNode.GROUPING_SETS, changed)
 
 
 def _only(node: bytes, number: int) -> bytes | None:
@@ -253,9 +244,8 @@ def _not_analyzed(condition: bytes, below: bytes, context: SessionContext) -> by
         return condition if "subquery" in str(error) else unmoved(condition)  # one with a subquery is not analyzed
     if not comparisons:
         return condition
-    never_null = {
-        field.name for field in _frame(below, context).schema() if not field.nullable
-    }  # or a column of the same name is not
+    fields_below = _frame(below, context).schema()
+    never_null = {field.name for field in fields_below if not field.nullable}  # one of that name: another may be NULL
     columns: dict[str, Expr] = {}
     for comparison in comparisons:
         if not _is_null_without(comparison, never_null):

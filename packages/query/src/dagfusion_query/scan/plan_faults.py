@@ -24,7 +24,8 @@ addition is always false. No rule moves a volatile condition, or merges it with 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from datafusion import ExecutionPlan, LogicalPlan, SessionContext, lit
 from datafusion import functions as f
@@ -32,6 +33,7 @@ from datafusion import functions as f
 from dagfusion_query.plan_messages import (
     BinaryExprNode,
     CoalescePartitionsExecNode,
+    GroupingSetsNode,
     JoinNode,
     LimitNode,
     LogicalExprNode,
@@ -44,6 +46,7 @@ from dagfusion_query.wire import (
     LENGTH,
     VARINT,
     Field,
+    change_children,
     children,
     fields,
     message,
@@ -141,6 +144,17 @@ def filtered_join(node: bytes) -> Sequence[Field] | None:
         return None
     parts = [*fields(joins[0])]
     return parts if {part.number for part in parts} >= _FILTERED_JOIN else None
+
+
+def in_grouping_sets(group: bytes, change: Callable[[bytes], bytes]) -> bytes | None:
+    """Return an encoded ROLLUP, CUBE or GROUPING SETS with a change to each expression; None for any other group."""
+    each = partial(change_children, number=GroupingSetsNode.EXPR, change=change)
+    for number in (LogicalExprNode.CUBE, LogicalExprNode.ROLLUP):
+        for columns in children(group, number):
+            return message(number, each(columns))
+    for sets in children(group, LogicalExprNode.GROUPING_SETS):
+        return message(LogicalExprNode.GROUPING_SETS, change_children(sets, GroupingSetsNode.EXPR, each))
+    return None
 
 
 def encoded_filter(below: bytes, condition: bytes) -> bytes:
