@@ -22,14 +22,14 @@ import dagster as dg
 
 from benchmarks.service import in_turns
 from benchmarks.tables import seconds, table
+from dagfusion_client.errors import RemoteEngineError
 from dagfusion_query import Connection, connect
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.errors import RemoteEngineError
 from dagfusion_stack import object_store
-from tests.query.server.process import served
-from tests.query.spark import tpch
-from tests.query.spark.answers import same
-from tests.query.spark.sail import free_port, running
+from tests.interop.spark import tpch
+from tests.interop.spark.answers import same
+from tests.interop.spark.sail import free_port, running
+from tests.server.processes.process import served
 
 BUCKET, PREFIX = "lake", "tpch"
 WORKERS = (1, 2, 4)

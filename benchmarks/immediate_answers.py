@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import flight_metadata
-from dagfusion_query.doors.flight.commands_and_tickets import packed, unpack, unpacked_command
+from dagfusion_client.commands_and_tickets import packed, unpack, unpacked_command
+from dagfusion_server.doors.flight import flight_metadata
 
 _SQL_LIMIT_BYTES = 1 << 20
 

@@ -14,10 +14,10 @@ from pyiceberg.table import Table
 
 from benchmarks.dataset import TABLE, Dataset
 from dagfusion_contract.naming import TableName
+from dagfusion_interop.iceberg.iceberg_manifest import ManifestEncoder
+from dagfusion_interop.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.catalog.model import layouts_of
 from dagfusion_query.connection import connect_embedded
-from dagfusion_query.iceberg.iceberg_manifest import ManifestEncoder
-from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 
 _BLOCK = 128  # entries, as the service has at most
 

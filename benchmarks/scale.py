@@ -18,12 +18,12 @@ from typing import Any
 from benchmarks import synthetic
 from benchmarks.memory import memory_mb, peak_rss_mb
 from benchmarks.planning import Planner, best_s
+from dagfusion_interop.iceberg.publisher import Publisher
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, layouts_of
 from dagfusion_query.catalog.segments import LARGE_ROWS
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.event_log.event_log_interface import BATCH, Cursor, Watermark
-from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.settings import Settings
 
 ROOT = Path(__file__).parents[1]

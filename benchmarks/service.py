@@ -23,7 +23,7 @@ import psutil
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.doors.flight.commands_and_tickets import packed
+from dagfusion_client.commands_and_tickets import packed
 from dagfusion_stack import binaries, dagster, ports, process
 from dagfusion_stack.home import Home
 from dagfusion_stack.supervisor import child_environ

@@ -14,7 +14,7 @@ from benchmarks.conftest import Findings
 from benchmarks.memory import peak_rss_mb
 from dagfusion_stack import documented_queries
 
-MAIN = "from dagfusion_query.cli.main import main; main()"
+MAIN = "from dagfusion_cli.main import main; main()"
 LOOK_S = 0.1
 
 

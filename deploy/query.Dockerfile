@@ -5,11 +5,16 @@ WORKDIR /opt/dagfusion
 COPY constraints.txt ./
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --constraint constraints.txt uv && python3 -m venv --without-pip /opt/venv
 COPY packages/contract packages/contract
+COPY packages/client packages/client
 COPY packages/query packages/query
+COPY packages/interop packages/interop
+COPY packages/server packages/server
+COPY packages/cli packages/cli
 # `otel` is for traces, `aws` for secrets in AWS Secrets Manager and for `dagfusion doctor`, `spark` for a Spark Connect server.
 ARG EXTRAS=server,aws,otel,spark
 RUN VIRTUAL_ENV=/opt/venv /opt/uv/bin/uv pip install --no-cache --compile-bytecode --constraints constraints.txt \
-      --build-constraints constraints.txt ./packages/contract "./packages/query[${EXTRAS}]"
+      --build-constraints constraints.txt ./packages/contract ./packages/client ./packages/interop ./packages/server ./packages/cli \
+      "./packages/query[${EXTRAS}]"
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/venv /opt/venv

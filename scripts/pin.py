@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 HEADER = """\
 # Every version that the workspace runs on, Python 3.11 to 3.13: scripts/pin.py writes it, also to pyproject.toml.
-# With pip: pip install -c constraints.txt ./packages/contract ./packages/query
+# With pip: pip install -c constraints.txt ./packages/contract ./packages/client ./packages/query
 """
 
 

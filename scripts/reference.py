@@ -19,19 +19,21 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+import dagfusion_client
+import dagfusion_client.errors
 import dagfusion_contract.errors
 import dagfusion_pipeline
 import dagfusion_pipeline.errors
 import dagfusion_query
-import dagfusion_query.errors
 import dagfusion_stack.errors
+from dagfusion_cli.main import COMMANDS, app
+from dagfusion_client.settings import ClientSettings
 from dagfusion_contract.setting_declarations import declared
 from dagfusion_pipeline.environment import Credentials, Environment
-from dagfusion_query.cli.main import COMMANDS, app
 from dagfusion_query.config_file import ENVIRONMENT_KEYS, SERVICE_KEYS
-from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings
+from dagfusion_server.doors.http.openapi import describe
 from dagfusion_stack.settings import Settings as StackSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +128,8 @@ def errors_tables() -> str:
     """Return one table of errors for each package."""
     return "\n\n".join(
         [
-            "## `dagfusion_query.errors`",
+            "## `dagfusion_client.errors`",
+            "`dagfusion_query.errors` has the same classes.",
             table(
                 ("Error", "Base", "Code", "HTTP", "gRPC", "Meaning"),
                 (
@@ -138,7 +141,7 @@ def errors_tables() -> str:
                         e.grpc_status,
                         summary(e),
                     ]
-                    for e in tree(dagfusion_query.errors.QueryError)
+                    for e in tree(dagfusion_client.errors.QueryError)
                 ),
             ),
             *(
@@ -226,14 +229,18 @@ def command_help(command: Any, name: str, parent: Any = None) -> Iterator[str]:
 
 def python_names() -> str:
     """Return the public names of the packages with their docstrings."""
-    return "\n\n".join(part for module in (dagfusion_query, dagfusion_pipeline) for part in module_names(module))
+    modules = (dagfusion_query, dagfusion_client, dagfusion_pipeline)
+    return "\n\n".join(part for module in modules for part in module_names(module))
 
 
 def module_names(module: Any) -> Iterator[str]:
-    """Yield a section for a package, and for each of its public names."""
+    """Yield a section for a package, and for each of its public names that is not one of `dagfusion_query`."""
     yield f"## `{module.__name__}`"
     yield summary(module)
-    for name in sorted(module.__all__):
+    shared = [] if module is dagfusion_query else [name for name in module.__all__ if is_of_query(module, name)]
+    if shared:
+        yield f"{', '.join(f'`{name}`' for name in sorted(shared))} are those of `dagfusion_query`."
+    for name in sorted({*module.__all__} - {*shared}):
         value = getattr(module, name)
         if inspect.isclass(value):
             yield from class_parts(name, value)
@@ -241,6 +248,11 @@ def module_names(module: Any) -> Iterator[str]:
             yield f"### `{name}`\n\n```text\n{signature(value)}\n```\n\n{docstring(value)}"
         elif isinstance(value, dict):
             yield f"### `{name}`\n\n`{value!r}`"
+
+
+def is_of_query(module: Any, name: str) -> bool:
+    """Return True if a public name of a module is the same object as in `dagfusion_query`."""
+    return name in dagfusion_query.__all__ and getattr(dagfusion_query, name) is getattr(module, name)
 
 
 def class_parts(name: str, kind: type) -> Iterator[str]:

@@ -5,7 +5,7 @@ uv run scripts/seed.py --days 365 --states 50
 
 import sys
 
-from dagfusion_query.cli.main import main
+from dagfusion_cli.main import main
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["seed"]

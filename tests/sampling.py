@@ -29,8 +29,8 @@ WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is th
 # one turn cost together about as much as those of another.
 TOGETHER = {
     "tests/deploy/test_compose_up.py": 0,
-    "tests/query/spark/test_sail.py": 1,
-    "tests/query/doors/console/test_build.py": 2,
+    "tests/interop/spark/test_sail.py": 1,
+    "tests/server/doors/console/test_build.py": 2,
     "tests/wheels/test_wheels.py": 2,
 }
 

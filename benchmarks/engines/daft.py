@@ -9,7 +9,7 @@ import pyarrow as pa
 from benchmarks.dataset import TABLE, Place
 from benchmarks.engines.protocol import Engine
 from benchmarks.workload import Query
-from tests.query.doors.iceberg.other_clients import running_daft
+from tests.server.doors.iceberg.other_clients import running_daft
 
 _NAME = f"lake_{TABLE.rpartition('.')[2]}"  # of the table in a statement
 _NO_CATALOG = "http://localhost:1"  # Daft's process opens a catalog when a table is loaded

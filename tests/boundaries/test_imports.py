@@ -4,13 +4,14 @@ import ast
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from tests.boundaries.layers import CROSSING, HOMES, LAYERS, NEIGHBOURS, SHARED_FILE_NAMES
+from tests.boundaries.layers import CROSSING, HOMES, LAYERS, NEIGHBOURS, QUERY_SIDE, SHARED_FILE_NAMES
 
 Imports = Mapping[str, frozenset[str]]
 
@@ -27,13 +28,19 @@ def sources(root: Path, package: str) -> Iterator[Path]:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """The absolute names of everything a module imports, wherever it does."""
+    """The absolute names of everything a module imports, wherever it does, also by `import_module("...")`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "import_module":
+            yield from (
+                argument.value
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+            )
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +78,26 @@ def test_packages_keep_to_their_neighbours(imports: Imports, package: str) -> No
     assert crossing == []
 
 
+def imported_first(root: Path, module: str) -> set[str]:
+    """What a module imports when it is itself imported."""
+    package = module.partition(".")[0].removeprefix("dagfusion_")
+    path = root / "packages" / package / "src" / f"{module.replace('.', '/')}.py"
+    if not path.exists():
+        path = path.with_suffix("") / "__init__.py"
+    nodes = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom))
+    return {name for node in nodes for name in imported(ast.Module([node], []))}
+
+
 @pytest.mark.usefixtures("heavy")
 def test_what_may_cross_does_and_only_when_it_is_run(root: Path, imports: Imports) -> None:
     found = {(module, name.partition(".")[0]) for module, name in arrows(imports)}
     assert found >= CROSSING
-    for module, _ in CROSSING:
+    for module, package in CROSSING:
+        if not any(within(name, package) for name in imported_first(root, module)):
+            continue
         for importer, name in arrows(imports):
             if importer != module and within(name, module):
-                path = root / "packages/pipeline/src" / f"{importer.replace('.', '/')}.py"
-                top = {
-                    alias
-                    for node in ast.parse(path.read_text()).body
-                    if isinstance(node, ast.Import | ast.ImportFrom)
-                    for alias in imported(ast.Module([node], []))
-                }
-                assert name not in top, f"{importer} imports {module} before it is needed"
+                assert name not in imported_first(root, importer), f"{importer} imports {module} before it is needed"
 
 
 @pytest.mark.usefixtures("heavy")
@@ -140,9 +152,9 @@ def test_heavy_libraries_stay_at_home(imports: Imports, library: str) -> None:
 
 
 def test_what_runs_in_a_worker_process_is_not_imported_by_the_service(root: Path, imports: Imports) -> None:
-    home = "dagfusion_query.worker"
+    home = "dagfusion_server.worker"
     runs_in: dict[str, set[str]] = {"Worker process": set(), "Both processes": set()}
-    for path in (root / "packages/query/src/dagfusion_query/worker").glob("*.py"):
+    for path in (root / "packages/server/src/dagfusion_server/worker").glob("*.py"):
         if path.name != "__init__.py":
             runs_in[(ast.get_docstring(ast.parse(path.read_text())) or "").partition(":")[0]].add(f"{home}.{path.stem}")
     listed = {f"{home}.{name}" for name in re.findall(r"`(\w+)`", importlib.import_module(home).__doc__ or "")}
@@ -156,10 +168,10 @@ def test_what_runs_in_a_worker_process_is_not_imported_by_the_service(root: Path
 
 
 @pytest.mark.usefixtures("heavy")
-@pytest.mark.parametrize("package", NEIGHBOURS)
-def test_no_two_public_classes_share_a_name(root: Path, package: str) -> None:
+@pytest.mark.parametrize("packages", [QUERY_SIDE, *([package] for package in NEIGHBOURS)], ids="-".join)
+def test_no_two_public_classes_share_a_name(root: Path, packages: Sequence[str]) -> None:
     found: dict[str, list[str]] = {}
-    for path in sources(root, package):
+    for path in chain.from_iterable(sources(root, package) for package in packages):
         for node in ast.parse(path.read_text(), str(path)).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(str(path.relative_to(root)))
@@ -191,12 +203,12 @@ def test_names_of_options_and_arguments_of_commands_say_so(root: Path, package: 
                 assert name.endswith(kind) or f"typer.{kind}(" not in value, f"{path.name}: {name}"
 
 
-@pytest.mark.parametrize("package", NEIGHBOURS)
-def test_no_two_modules_share_a_file_name(root: Path, package: str) -> None:
+@pytest.mark.parametrize("packages", [QUERY_SIDE, *([package] for package in NEIGHBOURS)], ids="-".join)
+def test_no_two_modules_share_a_file_name(root: Path, packages: Sequence[str]) -> None:
     found: dict[str, list[str]] = {}
-    for path in sources(root, package):
+    for path in chain.from_iterable(sources(root, package) for package in packages):
         found.setdefault(path.stem, []).append(str(path.relative_to(root)))
-    allowed = SHARED_FILE_NAMES.get(package, frozenset())
+    allowed = SHARED_FILE_NAMES.get("-".join(packages), frozenset())
     assert {name: paths for name, paths in found.items() if len(paths) > 1 and name not in allowed} == {}
 
 
@@ -207,13 +219,14 @@ def test_no_module_has_the_name_of_another_folder(root: Path, package: str) -> N
     assert [path for path in paths if path.stem in folders - {path.parent.name}] == []
 
 
-@pytest.mark.parametrize("package", ["pipeline", "query"])
+@pytest.mark.parametrize("package", ["pipeline", *(name.removeprefix("dagfusion_") for name in QUERY_SIDE)])
 def test_tests_mirror_the_package(root: Path, package: str) -> None:
     """Each folder of a package has its tests in a folder of that name, and no other folder has tests."""
 
     def folders(top: Path, names: str) -> set[str]:
-        return {str(path.parent.relative_to(top)) for path in top.rglob(names)}
+        paths = set(top.rglob(names)) - {top / "__init__.py"}
+        return {str(path.parent.relative_to(top)) for path in paths}
 
     code = folders(root / "packages" / package / "src" / f"dagfusion_{package}", "*.py")
-    others = {"server"} if package == "query" else set()  # the service as processes of the command line
+    others = {"processes"} if package == "server" else set()  # the service as processes of the command line
     assert folders(root / "tests" / package, "test_*.py") == code | others

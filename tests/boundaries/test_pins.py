@@ -68,6 +68,16 @@ def met(wanted: Requirement, versions: dict[str, str]) -> bool:
     return version is not None and version in wanted.specifier
 
 
+def test_the_packages_of_the_query_side_have_one_version(root: Path) -> None:
+    """They import each other's private modules, and `pip install -U` of one must not leave older ones beside it."""
+    names = {f"dagfusion-{name}" for name in ("client", "query", "interop", "server", "cli")}
+    tables = {name: table for name, table in projects(root).items() if name in names}
+    [version] = {table["project"]["version"] for table in tables.values()}
+    asked = [wanted for table in tables.values() for wanted in requirements(table) if wanted.name in names]
+    assert len(asked) > 10
+    assert [str(wanted) for wanted in asked if str(wanted.specifier) != f"=={version}"] == []
+
+
 def test_what_the_projects_ask_for_is_pinned(root: Path) -> None:
     tables, versions = projects(root), applicable(root)
     asked = [wanted for table in tables.values() for wanted in requirements(table)]

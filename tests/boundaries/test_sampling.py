@@ -33,7 +33,7 @@ def test_a_quarter_of_the_long_tests_is_drawn() -> None:
 
 
 def test_half_of_the_tests_of_a_browser_are_drawn_from_each_file() -> None:
-    files = {f"tests/query/doors/console/test_{name}.py": count for name, count in [("rows", 8), ("frame", 3)]}
+    files = {f"tests/server/doors/console/test_{name}.py": count for name, count in [("rows", 8), ("frame", 3)]}
     browser = [f"{file}::test_{number}" for file, count in files.items() for number in range(count)]
     drawn = sampled([*TESTS, *browser], "commit", browser=browser)
     assert [sum(nodeid.startswith(file) for nodeid in drawn) for file in files] == [4, 2]

@@ -20,7 +20,7 @@ from tests.workers import work_of
             "tests/doctest/test_troubleshooting.py::test_every_error_is_named[a]",
             "tests/doctest/test_troubleshooting.py",
         ),
-        ("tests/query/doors/test_behaviour.py::test_rows[embedded-SELECT 1]", "tests/query/doors/test_behaviour.py"),
+        ("tests/server/doors/test_behaviour.py::test_rows[embedded-SELECT 1]", "tests/server/doors/test_behaviour.py"),
     ],
 )
 def test_what_one_worker_gets(nodeid: str, work: str) -> None:

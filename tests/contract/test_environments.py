@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from dagfusion_client.errors import SettingsError
 from dagfusion_contract.environments import DEFAULTS, ENVIRONMENTS, default_region
 from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import EnvironmentSettings
 from dagfusion_query.settings import Settings
 from dagfusion_stack.errors import SettingError

@@ -17,7 +17,7 @@ from dagster_webserver.cli import dagster_webserver as WEBSERVER  # noqa: N812
 from sqlalchemy.pool import QueuePool
 
 from dagfusion_query.config import read_config
-from dagfusion_query.doors.http.openapi import describe
+from dagfusion_server.doors.http.openapi import describe
 from dagfusion_stack.dagster import RUN_ENVIRON
 from tests.deploy.templates import Resolver, containers, needed_before, resources, template
 

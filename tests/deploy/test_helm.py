@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 
 from dagfusion_query.config import read_config
-from dagfusion_query.doors.http.openapi import describe
+from dagfusion_server.doors.http.openapi import describe
 from tests.deploy import pod_monitor
 from tests.deploy.charts import KUBERNETES, Documents, Values, answers, documents, only
 from tests.deploy.policies import matches

@@ -17,9 +17,9 @@ from dagster_aws.ecs.container_context import EcsContainerContext
 from dagster_k8s.container_context import K8sContainerContext
 from obstore.store import MemoryStore
 
+from dagfusion_cli.doctor import examination
+from dagfusion_cli.doctor.examination import Diagnosis
 from dagfusion_query.config import read_config
-from dagfusion_query.doctor import examination
-from dagfusion_query.doctor.examination import Diagnosis
 from dagfusion_reference.definitions import defs
 from tests.deploy.policies import allows
 from tests.deploy.templates import Resolver, containers, resources, template

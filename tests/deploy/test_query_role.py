@@ -9,18 +9,18 @@ import pytest
 from obstore.exceptions import PermissionDeniedError
 from obstore.store import MemoryStore
 
+from dagfusion_client.errors import StoreUnavailableError
+from dagfusion_interop.iceberg import metadata_writer
+from dagfusion_interop.iceberg.known_metadata import SURELY_KEPT_S
+from dagfusion_interop.iceberg.publisher import Publisher
 from dagfusion_query.catalog import checkpoint
-from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.iceberg import metadata_writer
-from dagfusion_query.iceberg.known_metadata import SURELY_KEPT_S
-from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.settings import Settings
 from tests.deploy.policies import allows
 from tests.deploy.templates import Resolver, resources, template
+from tests.interop.iceberg.reading import Part, folded, publish
 from tests.query.catalog.checkpointing import Service, add
 from tests.query.catalog.following import Clock
 from tests.query.catalog.purgeable_log import PurgeableLog
-from tests.query.iceberg.reading import Part, folded, publish
 
 pytestmark = pytest.mark.usefixtures("heavy")  # reads a template with cfn-lint
 ARN = "arn:aws:s3:::bucket"

@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement
+from dagfusion_interop.spark.spark_connect import SparkSession, SparkStatement
 from scripts.release import IMAGES
 from tests.deploy.charts import KUBERNETES, Documents, only
-from tests.query.spark.sail import free_port, running
+from tests.interop.spark.sail import free_port, running
 
 pytestmark = pytest.mark.usefixtures("heavy")  # imports Kubernetes' schemas
 ORDINARY = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
+import dagfusion_client.errors
 import dagfusion_contract.errors
 import dagfusion_pipeline.errors
-import dagfusion_query.errors
 import dagfusion_stack.errors
 
 BLOCK = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -35,7 +35,7 @@ def document(root: Path) -> str:
 
 @pytest.mark.parametrize(
     "module",
-    [dagfusion_contract.errors, dagfusion_pipeline.errors, dagfusion_query.errors, dagfusion_stack.errors],
+    [dagfusion_contract.errors, dagfusion_pipeline.errors, dagfusion_client.errors, dagfusion_stack.errors],
     ids=lambda module: module.__name__,
 )
 def test_every_error_is_named(module: ModuleType, document: str) -> None:

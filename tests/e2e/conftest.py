@@ -25,7 +25,7 @@ from tests.e2e.lake import (
 )
 from tests.e2e.services import PROVIDER_HERE, PROVIDERS, Database, ObjectStore, Services
 from tests.e2e.serving import service
-from tests.query.server.process import Server
+from tests.server.processes.process import Server
 
 DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 

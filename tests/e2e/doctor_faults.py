@@ -14,9 +14,9 @@ import dagster as dg
 import psycopg
 import pytest
 
+from dagfusion_cli.doctor.checks import BLOCKS
+from dagfusion_cli.doctor.examination import Scope
 from dagfusion_query.config import EnvironmentConfig
-from dagfusion_query.doctor.checks import BLOCKS
-from dagfusion_query.doctor.examination import Scope
 from dagfusion_query.scan import large_objects
 from tests.e2e.lake import EXTRACTS, REGISTER, Lake
 from tests.waiting import eventually

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.e2e.lake import Lake
-from tests.query.server.process import Server, served
+from tests.server.processes.process import Server, served
 
 
 def configuration(deployment: Lake, *environments: str) -> str:

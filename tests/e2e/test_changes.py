@@ -6,8 +6,8 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import StaleObjectError, StoreUnavailableError, UnknownTableError
 from dagfusion_pipeline.environment import Environment
-from dagfusion_query.errors import StaleObjectError, StoreUnavailableError, UnknownTableError
 from dagfusion_reference.defs.resources import MeasuredHiveParquet, Metrics
 from dagfusion_reference.defs.seed import Seed
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake

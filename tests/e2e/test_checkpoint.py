@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dagfusion_query.abstract_connection import Connection
-from dagfusion_query.client import connect
+from dagfusion_client.abstract_connection import Connection
+from dagfusion_query.connector import connect
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake
 from tests.e2e.serving import service
 from tests.waiting import eventually

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from dagfusion_query.cli.main import app
+from dagfusion_cli.doctor.examination import Scope, examine
+from dagfusion_cli.main import app
 from dagfusion_query.config import EnvironmentConfig, read_config
-from dagfusion_query.doctor.examination import Scope, examine
 from tests.doctest.documents import ROOT, blocks
 from tests.e2e.doctor_faults import AT_ONCE, FAULTS, READER, World, administer
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import Services
-from tests.query.server.process import run
+from tests.server.processes.process import run
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ import dagster as dg
 import httpx
 import pytest
 
+from dagfusion_client.errors import StaleObjectError
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
-from dagfusion_query.errors import StaleObjectError
 from dagfusion_stack import object_store
 from tests.e2e.rewriting import FIRST, PARTITIONS, ROWS, TABLE, materialize, rewriting
-from tests.query.server.process import served
+from tests.server.processes.process import served
 
 SECONDS = float(os.environ.get("DAGFUSION_REWRITING_S", "8"))
 BUCKET = "lake"

@@ -14,12 +14,12 @@ import psutil
 import psycopg
 import pytest
 
+from dagfusion_client.errors import UnauthenticatedError
 from dagfusion_query import connect
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.errors import UnauthenticatedError
 from tests.e2e.lake import EXTRACTS, TABLES, Lake
 from tests.e2e.services import Services
-from tests.query.server.process import Server, cmdline, served
+from tests.server.processes.process import Server, cmdline, served
 
 READER = "rotated_reader"
 COUNT = f"select count(npi) as n from {TABLES[EXTRACTS]}"

@@ -16,12 +16,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.client import connect
-from dagfusion_query.errors import (
-    QueryError,
-    StoreUnavailableError,
-    WorkerDiedError,
-)
+from dagfusion_client.errors import QueryError, StoreUnavailableError, WorkerDiedError
+from dagfusion_query.connector import connect
 from dagfusion_stack import answers, object_store
 from dagfusion_stack.documented_queries import QUERIES, DocumentedQuery
 from dagfusion_stack.errors import PortBusyError
@@ -29,7 +25,7 @@ from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import EmbeddedDatabase
 from tests.e2e.serving import service
 from tests.e2e.wire import recording
-from tests.query.server.process import Server
+from tests.server.processes.process import Server
 from tests.waiting import eventually
 
 ORGANIZATIONS = TABLES[EXTRACTS]

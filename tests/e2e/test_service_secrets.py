@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dagfusion_query.client import connect
-from dagfusion_query.errors import UnauthenticatedError, UnknownTableError
+from dagfusion_client.errors import UnauthenticatedError, UnknownTableError
+from dagfusion_query.connector import connect
 from tests.e2e.lake import EXTRACTS, ORDERS_BY_STATE, REGISTER, TABLES, Lake
-from tests.query.server.process import Server, run
+from tests.server.processes.process import Server, run
 
 ORGANIZATIONS = TABLES[EXTRACTS]
 SECRET = TABLES[ORDERS_BY_STATE].replace("local_", "prod_")

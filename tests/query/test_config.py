@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dagfusion_client.errors import SettingsError
 from dagfusion_contract.setting_declarations import declared
 from dagfusion_query.config import Config, read_config
 from dagfusion_query.config_file import ENVIRONMENT_KEYS, PATHS, read_document
-from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import Settings, listed
 

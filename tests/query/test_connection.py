@@ -9,15 +9,10 @@ import dagster as dg
 import pytest
 
 import dagfusion_query
+from dagfusion_client.errors import EventLogSchemaError, EventLogUnavailableError, SettingsError, StaleObjectError
 from dagfusion_query import connection as embedded
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
-from dagfusion_query.errors import (
-    EventLogSchemaError,
-    EventLogUnavailableError,
-    SettingsError,
-    StaleObjectError,
-)
 from dagfusion_query.settings import Settings, stack_service
 from tests.waiting import eventually
 

@@ -8,14 +8,14 @@ import obstore
 import pytest
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
+from dagfusion_client.errors import SnapshotError, StaleObjectError, StoreUnavailableError
 from dagfusion_contract.naming import TableName
+from dagfusion_interop.iceberg.metadata_writer import MetadataWriter
 from dagfusion_query.catalog.checkpoint import CheckpointStore
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.foreign_objects import ForeignObjects, ObjectMissingError, Place, TemporaryReadError
-from dagfusion_query.errors import SnapshotError, StaleObjectError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor, Watermark
-from dagfusion_query.iceberg.metadata_writer import MetadataWriter
 from dagfusion_query.object_store import is_absent, open_store
 from dagfusion_query.settings import Settings
 from dagfusion_stack.object_store import Credentials, ObjectStore

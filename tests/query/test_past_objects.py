@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_contract.naming import TableName
-from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
-from dagfusion_query import Connection, connect
-from dagfusion_query.errors import (
+from dagfusion_client.errors import (
     PastError,
     RemovedObjectError,
     ReplacedObjectError,
     UnknownPastError,
     UnknownTableError,
 )
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
+from dagfusion_query import Connection, connect
 from tests.query.engine.conftest import local_etag
 
 SUM = "SELECT sum(id) AS s FROM local_default.t"

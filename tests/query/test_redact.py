@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.errors import (
+from dagfusion_client.errors import (
     EnvironmentUnavailableError,
     ExecutionError,
     PlanError,

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from dagfusion_cli.service_commands import serve
+from dagfusion_client.errors import SettingsError
+from dagfusion_client.settings import READER, ClientSettings
 from dagfusion_contract.setting_declarations import declaration, declared, names, setting
-from dagfusion_query.cli.service_commands import serve
 from dagfusion_query.config import read_config
-from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS, READER, ClientSettings, Settings
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings
 
 TABLES = [("service", ServiceSettings), ("service", Settings), ("engine", Settings)]
 IN_FILES = [(section, known) for section, kind in TABLES for known in declared(kind, section)]

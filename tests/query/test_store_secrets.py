@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from datafusion import SessionContext
 
+from dagfusion_client import secrets_manager
+from dagfusion_client.errors import MissingExtraError, SecretUnavailableError
 from dagfusion_contract.secret_reference import SecretValues
-from dagfusion_query import secrets_manager
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.errors import MissingExtraError, SecretUnavailableError
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 from dagfusion_stack import object_store

@@ -13,7 +13,7 @@ from dagfusion_stack import supervisor
 from dagfusion_stack.home import Home
 from tests.ports import kept_ports
 
-MAIN = "from dagfusion_query.cli.main import main; main()"
+MAIN = "from dagfusion_cli.main import main; main()"
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_stack.answers import difference
-from dagfusion_stack.documented_queries import (
-    EXPORT,
-    ORDERS,
-    ORG_AGGREGATES,
-    ORGANIZATIONS,
-    REGISTER,
-    SALES_AGGREGATES,
-)
+from dagfusion_stack.documented_queries import EXPORT, ORDERS, ORG_AGGREGATES, ORGANIZATIONS, REGISTER, SALES_AGGREGATES
 from dagfusion_stack.lake import partition_values
 from dagfusion_stack.materialize import Extent, Run, plan
 

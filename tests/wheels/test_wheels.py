@@ -13,22 +13,48 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.server.processes.process import served
 from tests.wheels.conftest import Run
 
 pytestmark = pytest.mark.slow
-PACKAGES = ("dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference", "dagfusion_stack")
+PACKAGES = (
+    "dagfusion_cli",
+    "dagfusion_client",
+    "dagfusion_contract",
+    "dagfusion_interop",
+    "dagfusion_pipeline",
+    "dagfusion_query",
+    "dagfusion_reference",
+    "dagfusion_server",
+    "dagfusion_stack",
+)
+EMBEDDED = ("dagfusion_contract", "dagfusion_client", "dagfusion_query")
 QUERY = """
 import importlib.util, json, sys
 import dagfusion_query
 strangers = (
     *("dagster", "polars", "pandas", "dagfusion_pipeline"),
     *("google", "prometheus_client", "starlette", "typer", "uvicorn"),
+    *("dagfusion_cli", "dagfusion_interop", "dagfusion_server"),
 )
 present = [name for name in strangers if importlib.util.find_spec(name) is not None]
 with dagfusion_query.connect(sys.argv[1], settings={"DAGFUSION_HOME": "none"}) as connection:
     result = connection.sql("select state, sum(n) n from local_default.counts where date = '2024-01-02' group by state")
     rows = result.to_arrow().to_pylist()
 print(json.dumps({"present": present, "rows": rows, "files": [result.stats.files_read, result.stats.files_total]}))
+"""
+CLIENT = """
+import importlib.util, sys
+import dagfusion_client
+strangers = ("datafusion", "dagfusion_query", "dagster", "google", "obstore", "psycopg")
+print([name for name in strangers if importlib.util.find_spec(name) is not None])
+with dagfusion_client.connect(sys.argv[1]) as connection:
+    result = connection.sql("select sum(n) as n from local_default.counts where date = '2024-01-02'")
+    print(result.to_arrow().to_pylist())
+try:
+    dagfusion_client.connect("grpc://localhost:1")
+except dagfusion_client.QueryError as error:
+    print(error)
 """
 SQL_ASSET = """
 from dagfusion_pipeline import sql_asset
@@ -106,7 +132,7 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_query_package_alone_answers_sql(
     install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, dagster_home: Path, tmp_path: Path
 ) -> None:
-    programs = install(wheels["dagfusion_contract"], wheels["dagfusion_query"])
+    programs = install(*(wheels[name] for name in EMBEDDED))
     answer = json.loads(run([programs / "python", "-c", QUERY, dagster_home], tmp_path).splitlines()[-1])
     assert answer == {"present": [], "rows": [{"state": "CA", "n": 12}], "files": [1, 2]}
 
@@ -118,19 +144,39 @@ def test_the_query_package_alone_answers_sql(
     assert shown.splitlines()[-1].endswith("pip install 'dagfusion-query[flight]'")
 
 
+def test_the_client_needs_no_engine(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, dagster_home: Path, tmp_path: Path
+) -> None:
+    programs = install(wheels["dagfusion_contract"], wheels["dagfusion_client"])
+    with served(tmp_path, "--dagster-home", str(dagster_home)) as server:
+        shown = run([programs / "python", "-c", CLIENT, server.url], tmp_path).splitlines()
+    missing = "a connection over Arrow Flight SQL needs protobuf, which is not installed: "
+    assert shown == ["[]", "[{'n': 12}]", f"{missing}pip install 'dagfusion-client[flight]'"]
+
+
 def test_the_command_line_is_an_extra_and_the_service_another(
     install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, dagster_home: Path, tmp_path: Path
 ) -> None:
     query = f"dagfusion-query[cli] @ {wheels['dagfusion_query'].as_uri()}"
-    programs = install(wheels["dagfusion_contract"], query)
+    parts = ("contract", "client", "interop", "cli")
+    programs = install(*(wheels[f"dagfusion_{part}"] for part in parts), query)
     statement = "select count(*) from local_default.counts"
     shown = run([programs / "dagfusion", "sql", statement], tmp_path, DAGSTER_HOME=str(dagster_home))
     assert "6" in shown
 
     shown = run([programs / "dagfusion", "serve"], tmp_path, code=1)
-    assert shown == (
-        "error: `dagfusion serve` needs uvloop, which is not installed: pip install 'dagfusion-query[server]'\n"
-    )
+    missing = "error: `dagfusion serve` needs dagfusion-server, which is not installed"
+    assert shown == f"{missing}: pip install 'dagfusion-query[server]'\n"
+
+
+def test_the_service_runs_with_its_extra_alone(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
+) -> None:
+    query = f"dagfusion-query[server] @ {wheels['dagfusion_query'].as_uri()}"
+    parts = ("contract", "client", "interop", "server", "cli")
+    programs = install(*(wheels[f"dagfusion_{part}"] for part in parts), query)
+    shown = run([programs / "dagfusion", "serve"], tmp_path, code=1)
+    assert "there is no event log to serve" in shown  # after all that it needs is imported
 
 
 def test_the_pipeline_package_works_without_the_query_package(
@@ -149,7 +195,7 @@ def test_the_extra_of_sql_assets_is_all_that_they_need(
     install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
 ) -> None:
     pipeline = f"dagfusion-pipeline[sql] @ {wheels['dagfusion_pipeline'].as_uri()}"
-    programs = install(wheels["dagfusion_contract"], wheels["dagfusion_query"], pipeline)
+    programs = install(*(wheels[name] for name in EMBEDDED), pipeline)
     engine = "import dagfusion_pipeline.sql_assets.engine_run"
     assert run([programs / "python", "-c", f"{SQL_ASSET}; {engine}"], tmp_path).split() == ["b"]
 

@@ -9,12 +9,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from dagfusion_client.errors import ExecutionError, PlanError
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager, sql_asset
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError
 from dagfusion_pipeline.sql_assets.engine_run import _variables
 from dagfusion_query.connection import EmbeddedConnection
-from dagfusion_query.errors import ExecutionError, PlanError
 from dagfusion_query.settings import Settings
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01")

@@ -296,7 +296,7 @@ def test_a_definition_imports_no_engine(tmp_path: Path) -> None:
         "import sys, dagfusion_pipeline\n"
         "assert not {'dagster', 'sqlglot'} & sys.modules.keys()\n"
         "dagfusion_pipeline.sql_asset('a', 'SELECT * FROM b')\n"
-        "assert not {'datafusion', 'dagfusion_query'} & sys.modules.keys()\n"
+        "assert not {'datafusion', 'dagfusion_client', 'dagfusion_query'} & sys.modules.keys()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
     assert (done.returncode, done.stderr) == (0, "")

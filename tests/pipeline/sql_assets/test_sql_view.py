@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 import dagfusion_query
+from dagfusion_client.errors import PlanError
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager, sql_asset, sql_view
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, SqlError
-from dagfusion_query.errors import PlanError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Virtual assets:dagster.PreviewWarning")
 STATES = dg.StaticPartitionsDefinition(["CA", "NY"])

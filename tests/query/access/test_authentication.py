@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from dagfusion_client.errors import ServiceUnavailableError, UnauthenticatedError
+from dagfusion_client.loopback import is_loopback
 from dagfusion_query.access.authentication import Tokens, check, identify, is_forwarded
 from dagfusion_query.access.grants import Grants
-from dagfusion_query.errors import ServiceUnavailableError, UnauthenticatedError
-from dagfusion_query.loopback import is_loopback
 from dagfusion_query.service_settings import ANONYMOUS, ServiceSettings
 
 SETTINGS = ServiceSettings()

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import EnvironmentUnavailableError, QueryError, SettingsError
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_query.access.grants import ALL, REMEMBERED, Grants, Scopes
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.errors import EnvironmentUnavailableError, QueryError, SettingsError
 from dagfusion_query.service_settings import EnvironmentSettings
 
 DOWN = EnvironmentUnavailableError("environment prod cannot be read now")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from dagfusion_client.errors import SettingsError, UnauthenticatedError
 from dagfusion_contract.secret_reference import SecretReference, SecretValues
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.access.secret_tokens import SecretTokens, open_tokens
 from dagfusion_query.config import read_tokens_file
-from dagfusion_query.errors import SettingsError, UnauthenticatedError
 
 REFERENCE = SecretReference("tokens")
 

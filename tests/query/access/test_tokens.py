@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import SettingsError, UnauthenticatedError
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.errors import SettingsError, UnauthenticatedError
 
 SOON = timedelta(days=1)
 

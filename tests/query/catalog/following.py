@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dagfusion_client.as_of import AsOf
 from dagfusion_contract.naming import TableName
-from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Evidence, History, Moment, Revision

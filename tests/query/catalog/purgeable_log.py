@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from dagfusion_query.errors import EventLogUnavailableError
+from dagfusion_client.errors import EventLogUnavailableError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,

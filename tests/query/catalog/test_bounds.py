@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import MalformedRecordError
 from dagfusion_query.catalog import segments
 from dagfusion_query.catalog.segments import read_bounds, statistics_type
-from dagfusion_query.errors import MalformedRecordError
 
 STATS = statistics_type(pa.schema({"n": pa.int32(), "x": pa.float32(), "day": pa.date32(), "t": pa.time64("us")}))
 GOOD = {

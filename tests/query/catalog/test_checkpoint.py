@@ -9,11 +9,11 @@ import pytest
 from obstore.exceptions import BaseError, PermissionDeniedError
 from obstore.store import MemoryStore
 
+from dagfusion_client.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.catalog.checkpoint import GRACE_S, CheckpointStore
 from dagfusion_query.catalog.fold import fold, with_asset_states
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, Stored
-from dagfusion_query.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor, Materialization, Watermark
 from tests.query.catalog.folding import EMPTY, Record, seen, written
 

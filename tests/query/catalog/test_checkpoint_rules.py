@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from dagfusion_query.errors import EventRecordError
+from dagfusion_client.errors import EventRecordError
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.event_log.stored_event import EventReader
 from tests.contract.records import file_record

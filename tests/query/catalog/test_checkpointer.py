@@ -11,9 +11,9 @@ import pytest
 from obstore.exceptions import BaseError
 from obstore.store import MemoryStore
 
+from dagfusion_client.errors import EventLogUnavailableError, StoreUnavailableError
 from dagfusion_query.catalog.checkpoint import CheckpointStore, last_event_read
 from dagfusion_query.catalog.checkpointer import INTERVAL_S
-from dagfusion_query.errors import EventLogUnavailableError, StoreUnavailableError
 from tests.query.catalog.checkpointing import Service, add, purge
 from tests.query.catalog.following import Clock, wait_for
 from tests.query.catalog.purgeable_log import PurgeableLog

@@ -7,9 +7,9 @@ from typing import Any
 import obstore
 import pytest
 
+from dagfusion_client.errors import EventLogUnavailableError
 from dagfusion_query.catalog.checkpointer import INTERVAL_S
 from dagfusion_query.catalog.live_catalog import LiveCatalog
-from dagfusion_query.errors import EventLogUnavailableError
 from tests.query.catalog.checkpointing import A, B, Service, add, purge
 from tests.query.catalog.following import Clock
 from tests.query.catalog.purgeable_log import PurgeableLog

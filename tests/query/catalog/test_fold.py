@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from dagfusion_client.errors import MalformedRecordError, RecordVersionError
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import files_schema
-from dagfusion_query.errors import MalformedRecordError, RecordVersionError
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import MalformedRecordError
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.errors import MalformedRecordError
 from dagfusion_query.event_log.event_log_interface import Event, Wipe
 from tests.query.catalog.folding import (
     EMPTY,

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import NameCollisionError, SchemaConflictError
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.errors import NameCollisionError, SchemaConflictError
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
 

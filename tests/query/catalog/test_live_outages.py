@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from dagfusion_query.as_of import AsOf
+from dagfusion_client.as_of import AsOf
+from dagfusion_client.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import RecordCache
-from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,

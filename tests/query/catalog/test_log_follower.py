@@ -9,19 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.catalog import log_follower
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.log_follower import FullReadSchedule, LogFollower
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery
-from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.event_log_interface import (
-    Cursor,
-    Event,
-    Poll,
-    Watermark,
-)
+from dagfusion_query.event_log.event_log_interface import Cursor, Event, Poll, Watermark
 from tests.query.catalog.folding import EMPTY, Record, seen, written
 from tests.query.catalog.following import Clock, PartialLog
 

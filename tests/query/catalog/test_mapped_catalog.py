@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import SnapshotError
 from dagfusion_query.catalog import mapped_catalog
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog, manifest_paths
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
-from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.event_log_interface import Cursor, Event, Materialization, Watermark, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 

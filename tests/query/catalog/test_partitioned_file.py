@@ -10,9 +10,9 @@ from datafusion import Expr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import UnsupportedTypeError
 from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.partitioned_file import encode_entries, encode_scalar
-from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.plan_messages import FileGroup, PartitionedFile
 from dagfusion_query.wire import children, message, uint, uints
 

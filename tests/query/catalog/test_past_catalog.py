@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.as_of import AsOf, read_as_of
+from dagfusion_client.errors import AsOfError, NameCollisionError, PastError, UnknownPastError, UnknownTableError
+from dagfusion_client.sql_text import mentioned_tables
 from dagfusion_contract.naming import TableName, table_name
-from dagfusion_query.as_of import AsOf, read_as_of
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.past_catalog import PastCatalog
-from dagfusion_query.errors import AsOfError, NameCollisionError, PastError, UnknownPastError, UnknownTableError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.sql_text import mentioned_tables
 from tests.query.catalog.following import Opened
 from tests.tiers import examples
 from tests.waiting import eventually

@@ -8,12 +8,12 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import MalformedRecordError, SnapshotError
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
-from dagfusion_query.errors import MalformedRecordError, SnapshotError
 from dagfusion_query.event_log.event_log_interface import Cursor, Event, Materialization, Watermark, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 from tests.query.catalog.following import Clock

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import MalformedRecordError
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot_merge import merge, restrict
-from dagfusion_query.errors import MalformedRecordError
 from dagfusion_query.event_log.event_log_interface import Consolidation, Event
 from tests.query.catalog.folding import EMPTY, ORGS, Record, seen, table, written
 from tests.query.catalog.test_fold_order import check, histories

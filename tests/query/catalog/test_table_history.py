@@ -7,10 +7,10 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.returned_values import TableDiff
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table, files_schema
 from dagfusion_query.catalog.table_history import SHOWN_CHANGES, compare
-from dagfusion_query.returned_values import TableDiff
 
 SCHEMA = files_schema(pa.schema([]), pa.struct([]))
 # By partition key: the event, and the rows that it wrote.

@@ -1,6 +1,5 @@
 """Costs as functions of sizes, ages and rules."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.documents.query_documents import Stats
 from dagfusion_query.cost.estimate import (
     GIB,
-    MONTH_DAYS,
     SMALLEST_MOVED_BYTES,
     Estimate,
     LifecycleRule,
@@ -21,9 +20,6 @@ from dagfusion_query.cost.estimate import (
     read_rules,
     storage_classes,
 )
-from dagfusion_query.cost.gathered import counted_requests
-from dagfusion_query.documents.query_documents import QueryInfo, State, Stats
-from dagfusion_query.errors import SettingsError
 
 PRICES = read_prices()
 DEPLOYED: list[dict[str, Any]] = [  # as S3 returns the rules of deploy/aws
@@ -144,23 +140,6 @@ def test_no_object_is_lost_or_counted_twice(objects: list[tuple[int, float]], mo
         assert sum(one.objects for one in month.classes) == len(objects) - gone
         gone += month.deleted
     assert found.usd >= 0
-
-
-def query(at: datetime, requests: int | None) -> QueryInfo:
-    return QueryInfo("q", "ann", "http", "select 1", State.finished, at, Stats(requests=requests))
-
-
-def test_counted_requests_are_those_of_a_month() -> None:
-    now = datetime(2024, 1, 2, tzinfo=UTC)
-    history = [query(now - timedelta(days=1), 100), query(now - timedelta(hours=1), 50), query(now, None)]
-    assert counted_requests(history, now) == (round(150 * MONTH_DAYS), 2)
-
-
-@pytest.mark.parametrize("ages_s", [[], [59.0]])
-def test_a_history_that_says_nothing_is_told(ages_s: list[float]) -> None:
-    now = datetime(2024, 1, 2, tzinfo=UTC)
-    with pytest.raises(SettingsError, match="give --requests instead"):
-        counted_requests([query(now - timedelta(seconds=age), 1) for age in ages_s], now)
 
 
 def test_the_price_of_a_query() -> None:

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from dagfusion_client.errors import SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
 from dagfusion_query.discovery import record_cache
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import RecordCache
-from dagfusion_query.errors import SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import Foreign
 from tests.waiting import eventually

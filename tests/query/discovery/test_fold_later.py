@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import UndiscoverableError
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.event_log_interface import Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign
 

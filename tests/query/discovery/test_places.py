@@ -2,8 +2,8 @@
 
 import pytest
 
+from dagfusion_client.errors import UndiscoverableError
 from dagfusion_query.discovery.foreign_objects import places
-from dagfusion_query.errors import UndiscoverableError
 
 
 @pytest.mark.parametrize(

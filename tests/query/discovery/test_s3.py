@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query import connect
-from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.config import Config, read_config
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
+from dagfusion_server.environments import Environments
 from dagfusion_stack import object_store
 from dagfusion_stack.object_store import ObjectStore
 from tests.query.discovery.conftest import PATIENCE_S, Report

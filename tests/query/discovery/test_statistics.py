@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import UndiscoverableError
 from dagfusion_query.catalog.segments import read_bounds, statistics_type
 from dagfusion_query.discovery.footer import Tail, describe, footer_bytes
-from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.stored_event import EventReader
 
 Columns = dict[str, dict[str, Any]]

@@ -8,9 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import UndiscoverableError
 from dagfusion_contract.naming import TableName
 from dagfusion_query import connect
-from dagfusion_query.errors import UndiscoverableError
 from tests.query.discovery.conftest import Follow, Report, Write, partitions, table
 
 UNREADABLE = ("csv", "pickle", "gone", "empty", "relative", "web", "no parquet", "broken", "delta")

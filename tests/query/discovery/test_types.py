@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_client.errors import UndiscoverableError
 from dagfusion_query import connect
-from dagfusion_query.errors import UndiscoverableError
 from tests.query.discovery.conftest import Report
 
 pytestmark = pytest.mark.usefixtures("heavy")

@@ -11,8 +11,8 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import PlanError
 from dagfusion_query.engine.logical_plan_faults import _RULES, may_change, timestamp_text
-from dagfusion_query.errors import PlanError
 from tests.query.engine.expressions import COMPARISONS
 from tests.tiers import examples
 

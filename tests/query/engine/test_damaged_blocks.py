@@ -9,8 +9,8 @@ from typing import Any
 import obstore
 import pytest
 
+from dagfusion_client.errors import ExecutionError
 from dagfusion_query.engine.copy_requests import CopyRequests
-from dagfusion_query.errors import ExecutionError
 from dagfusion_query.object_cache import parquet_blocks
 from dagfusion_query.object_cache.copies import Copies, CopyUse
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail

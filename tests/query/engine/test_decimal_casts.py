@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from datafusion import SessionContext
 
-from dagfusion_query.sql_text import may_lose_digits
+from dagfusion_client.sql_text import may_lose_digits
 
 T = "local_default.t"
 PRICES = [Decimal(text) for text in ("1.54", "1.50", "1.49", "2.51", "-1.54", "0.99")]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import ExecutionError
 from dagfusion_query.engine import reuse
-from dagfusion_query.errors import ExecutionError
 from dagfusion_query.object_cache import CACHE, claims
 from tests.query.engine.test_reuse import SUM, KeepingLake, T
 from tests.tiers import examples

@@ -6,10 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_query.engine.datafusion_errors import execution_error
-from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.engine.stored_objects import diagnose
-from dagfusion_query.errors import (
+from dagfusion_client.errors import (
     ExecutionError,
     ParameterError,
     PlacedError,
@@ -22,7 +19,10 @@ from dagfusion_query.errors import (
     StatementError,
     UnknownTableError,
 )
-from dagfusion_query.sql_text import check_text
+from dagfusion_client.sql_text import check_text
+from dagfusion_query.engine.datafusion_errors import execution_error
+from dagfusion_query.engine.runtime import Stores
+from dagfusion_query.engine.stored_objects import diagnose
 from tests.query.engine.conftest import TABLE
 
 

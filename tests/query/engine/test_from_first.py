@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.errors import PlanError, SqlSyntaxError
-from dagfusion_query.sql_text import with_select
+from dagfusion_client.errors import PlanError, SqlSyntaxError
+from dagfusion_client.sql_text import with_select
 
 # Marked where a SELECT is missing.
 NAMES = st.sampled_from(["t", "a.b", '"from"', '"x(y"', "t /* FROM u */", "t -- (FROM u\n"])

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.errors import PlanError, SchemaConflictError
+from dagfusion_client.errors import PlanError, SchemaConflictError
 
 TABLE = "local_silver_tax_id.orgs"
 ORGS = ("Silver", "TaxID", "orgs")

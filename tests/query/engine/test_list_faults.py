@@ -12,8 +12,8 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.sql_text import may_negate_lists
 from dagfusion_query.engine.logical_plan_faults import read_in_context
-from dagfusion_query.sql_text import may_negate_lists
 from tests.tiers import examples
 
 ROWS = pa.table({"x": [None, 1, 2, 3, 5], "y": [None, 1, 2, None, 0]})

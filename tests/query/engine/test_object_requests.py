@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dagfusion_client.errors import SettingsError, StaleObjectError
 from dagfusion_contract.record import DataFile
 from dagfusion_query.engine.plan_execution import Batches, Execution
-from dagfusion_query.errors import SettingsError, StaleObjectError
 from dagfusion_query.object_cache.copies import Copies, CopyUse
 from dagfusion_stack.object_store import ObjectStore
 from tests.e2e.wire import Recorded

@@ -9,7 +9,7 @@ import obstore
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, StaleObjectError
+from dagfusion_client.errors import ArchivedObjectError, CorruptObjectError, StaleObjectError
 from dagfusion_stack.object_store import ObjectStore
 from tests.archive import archive
 from tests.e2e.wire import Recorded

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import ParameterError
+from dagfusion_client.parameters import scalars
 from dagfusion_query.engine.reuse import parameters_key
-from dagfusion_query.errors import ParameterError
-from dagfusion_query.parameters import scalars
 
 # Values that compare equal, or not even to themselves, grouped by what tells them apart.
 ALIKE = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import obstore
 import pytest
 
+from dagfusion_client.errors import StoreUnavailableError
 from dagfusion_query.engine.copy_requests import CopyRequests, Missing, RequestTime
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.settings import Settings
 from tests.query.engine.conftest import missing

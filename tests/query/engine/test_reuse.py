@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import ExecutionError
 from dagfusion_query.engine import reuse
 from dagfusion_query.engine.session import new_context
-from dagfusion_query.errors import ExecutionError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.settings import Settings
 from tests.query.engine.conftest import Lake

@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 
+from dagfusion_client.errors import ConnectionClosedError
 from dagfusion_query.engine.runtime import Job, Loop, Planners, together
-from dagfusion_query.errors import ConnectionClosedError
 
 ROUNDS = 200
 

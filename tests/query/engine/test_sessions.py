@@ -6,9 +6,9 @@ from types import MappingProxyType
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import UnknownTableError
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.session import SESSIONS
-from dagfusion_query.errors import UnknownTableError
 from tests.query.engine.conftest import Lake
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import PlanError, UnknownTableError
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.view import View
 from dagfusion_query.access.grants import Grants, restricted
 from dagfusion_query.catalog.model import Selection, selected
 from dagfusion_query.engine.runtime import PLANNERS
-from dagfusion_query.errors import PlanError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from tests.query.engine.conftest import ORGS, TABLE
 

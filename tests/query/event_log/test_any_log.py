@@ -8,11 +8,11 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from dagfusion_client.errors import RecordVersionError
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
-from dagfusion_query.errors import RecordVersionError
 from dagfusion_query.event_log.event_log_interface import Event, EventLog, Materialization, Wipe
 from tests.query.event_log.copied import materializations
 

@@ -5,10 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dagfusion_query.errors import (
-    EventLogLocationError,
-    EventLogUnavailableError,
-)
+from dagfusion_client.errors import EventLogLocationError, EventLogUnavailableError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.sqlite import SqliteEventLog

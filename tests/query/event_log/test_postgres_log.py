@@ -12,10 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from dagfusion_client.errors import EventLogError
 from dagfusion_contract.record import DataFile
-from dagfusion_query.errors import (
-    EventLogError,
-)
 from dagfusion_query.event_log.event_log_interface import SLACK_S, Event, Watermark, Wipe
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.stored_event import EventReader

@@ -9,11 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from dagfusion_client.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.catalog.live_catalog import LiveCatalog
-from dagfusion_query.errors import (
-    EventLogSchemaError,
-    EventLogUnavailableError,
-)
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_stack import postgres

@@ -10,8 +10,8 @@ from dagfusion_query.event_log import revision_sql
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.event_log.event_log_sql import Dialect
 from dagfusion_query.event_log.revision_sql import KnownRuns, find_revisions
+from tests.interop.iceberg.reading import Part, record
 from tests.query.catalog.folding import READER
-from tests.query.iceberg.reading import Part, record
 
 DIALECT = Dialect("{}", "instr", ":{}", "", "")
 KEY = ("a",)

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from dagfusion_client.errors import EventLogLocationError, EventLogUnavailableError, SettingsError
 from dagfusion_contract.secret_reference import SecretReference, SecretValues
-from dagfusion_query.errors import EventLogLocationError, EventLogUnavailableError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.secret_url import SecretUrl

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
+from dagfusion_client.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.event_log_interface import Event
 from dagfusion_query.event_log.sqlite import SqliteEventLog
 

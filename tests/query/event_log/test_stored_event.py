@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_client.errors import MalformedRecordError, RecordVersionError
 from dagfusion_contract.record import DataFile
-from dagfusion_query.errors import MalformedRecordError, RecordVersionError
 from dagfusion_query.event_log.stored_event import EventReader, Foreign
 
 Record = Callable[..., dict[str, Any]]

@@ -6,8 +6,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.cli.screen import consolidation
-from dagfusion_query.returned_values import TableInfo
 from dagfusion_query.scan import large_objects
 from dagfusion_query.scan.large_objects import ConsolidationGain
 from tests.query.engine.consolidating import consolidate
@@ -69,20 +67,3 @@ def test_partitions_that_cannot_be_consolidated_would_not_gain(small: Any) -> No
     write(small, range(1), None)
 
     assert large_objects.consolidation_gain(table(small)) == ConsolidationGain()
-
-
-@pytest.mark.parametrize(
-    ("consolidated", "would_gain", "shown"),
-    [
-        (0, False, ""),
-        (0, True, "no; it would make scans faster"),
-        (194, False, "97 %"),
-        (50, True, "25 %; the rest would make scans faster"),
-    ],
-)
-def test_the_share_is_shown(consolidated: int, would_gain: bool, shown: str) -> None:  # noqa: FBT001
-    info = TableInfo(
-        "s.t", ("t",), (), {}, 200, 1, 1, None, None, files=200, consolidated=consolidated, would_gain=would_gain
-    )
-
-    assert consolidation(info) == shown

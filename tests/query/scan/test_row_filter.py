@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.errors import PlanError
+from dagfusion_client.errors import PlanError
 from tests.query.engine.consolidating import consolidate
 
 PARTITIONS = 40

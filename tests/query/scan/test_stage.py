@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_query.errors import StaleObjectError
+from dagfusion_client.errors import StaleObjectError
 from tests.query.engine.conftest import TABLE
 
 # Recursive CTEs do not serialize.

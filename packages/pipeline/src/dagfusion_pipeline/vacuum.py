@@ -10,12 +10,7 @@ from pydantic import Field
 
 from dagfusion_pipeline.consolidation_plan import holdings
 from dagfusion_pipeline.errors import shortened
-from dagfusion_pipeline.logged_files import (
-    LoggedConsolidation,
-    current_files,
-    logged_consolidations,
-    logged_files,
-)
+from dagfusion_pipeline.logged_files import LoggedConsolidation, current_files, logged_consolidations, logged_files
 from dagfusion_pipeline.maintenance import (
     Manager,
     asset_keys,

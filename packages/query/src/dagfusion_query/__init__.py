@@ -1,13 +1,22 @@
 """SQL over what Dagster materialized. The event log is the catalog, and a query reads exactly the files it needs."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import dagfusion_client
+
 if TYPE_CHECKING:
-    from dagfusion_query.abstract_connection import Connection, LeftOutWarning, Result
-    from dagfusion_query.client import connect
-    from dagfusion_query.errors import QueryError
-    from dagfusion_query.returned_values import Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
+    from dagfusion_client import (
+        Connection,
+        Explanation,
+        LeftOutWarning,
+        QueryError,
+        QueryStats,
+        Result,
+        TableDiff,
+        TableGeneration,
+        TableInfo,
+    )
+    from dagfusion_query.connector import connect
 
 __all__ = [
     "Connection",
@@ -22,25 +31,16 @@ __all__ = [
     "connect",
 ]
 
-_HOMES = {
-    "Connection": "abstract_connection",
-    "Explanation": "returned_values",
-    "LeftOutWarning": "abstract_connection",
-    "QueryError": "errors",
-    "QueryStats": "returned_values",
-    "Result": "abstract_connection",
-    "TableDiff": "returned_values",
-    "TableGeneration": "returned_values",
-    "TableInfo": "returned_values",
-    "connect": "client",
-}
-
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `dagfusion --help` should not wait for DataFusion."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "connect":
+        from dagfusion_query.connector import connect  # noqa: PLC0415  # see above
+
+        return connect
+    return getattr(dagfusion_client, name)
 
 
 def __dir__() -> list[str]:

@@ -10,14 +10,15 @@ from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
+from dagfusion_client.errors import SettingsError
+from dagfusion_client.secrets_manager import reference_in
+from dagfusion_client.settings import READER
 from dagfusion_contract.environments import default_region
 from dagfusion_contract.secret_reference import SecretReference
 from dagfusion_contract.setting_declarations import declaration, declared
 from dagfusion_query.config_file import Document, read_document
-from dagfusion_query.errors import SettingsError
-from dagfusion_query.secrets_manager import reference_in
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.settings import NO_STATE, READER, Settings, check_environment_name, listed
+from dagfusion_query.settings import NO_STATE, Settings, check_environment_name, listed
 
 _PRIVATE = 0o700
 _WARM_UP_PERCENT = 5  # of the local copies within an hour; new copies have a tenth of the space, see `eviction`

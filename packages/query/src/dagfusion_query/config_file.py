@@ -8,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dagfusion_client.errors import SettingsError
 from dagfusion_contract.secret_reference import is_reference
 from dagfusion_contract.setting_declarations import declared, names
-from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import ENGINE_SETTINGS, NO_STATE, Settings
 

@@ -9,15 +9,26 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_client.abstract_connection import Connection
+from dagfusion_client.as_of import Given, read_as_of
+from dagfusion_client.engine_choice import EngineChoice, read_engine
+from dagfusion_client.errors import (
+    AsOfError,
+    EngineChoiceError,
+    EventLogUnavailableError,
+    QueryError,
+    SettingsError,
+)
+from dagfusion_client.parameters import Params
+from dagfusion_client.returned_values import Explanation, TableDiff, TableGeneration, TableInfo
+from dagfusion_client.settings import REVISIONS, REVISIONS_LIMIT
+from dagfusion_client.sql_text import check_text, mentioned_tables, parse_table
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
-from dagfusion_query.abstract_connection import Connection
-from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
@@ -30,31 +41,14 @@ from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.plan_execution import Finished
 from dagfusion_query.engine.runtime import closed
-from dagfusion_query.engine_choice import EngineChoice, read_engine
-from dagfusion_query.errors import (
-    AsOfError,
-    EngineChoiceError,
-    EventLogUnavailableError,
-    QueryError,
-    SettingsError,
-)
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.parameters import Params
-from dagfusion_query.returned_values import (
-    Explanation,
-    TableDiff,
-    TableGeneration,
-    TableInfo,
-)
 from dagfusion_query.scan.large_objects import consolidation_gain
-from dagfusion_query.settings import REVISIONS, REVISIONS_LIMIT, Settings, listed
-from dagfusion_query.sql_text import check_text, mentioned_tables, parse_table
+from dagfusion_query.settings import Settings, listed
+from dagfusion_query.spark_engine import SparkEngine, SparkRuns, spark_engine, spark_server
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
-if TYPE_CHECKING:
-    from dagfusion_query.spark.embedded_spark import EmbeddedSpark
 
 _DISCOVERY_WAIT_S = 60.0  # for the files at the time of the connection; others appear when their footers were read
 
@@ -64,7 +58,7 @@ class EmbeddedConnection(Connection):
 
     Args:
         settings: Where the event log and the objects are, and the limits.
-        variables: Name the Spark Connect server, if there is one; see `EmbeddedSpark`.
+        variables: Name the Spark Connect server, if there is one; see `spark_server`.
     """
 
     def __init__(self, settings: Settings, variables: Mapping[str, str] = _NO_VARIABLES) -> None:
@@ -82,7 +76,7 @@ class EmbeddedConnection(Connection):
             opened.callback(self._past.close)
             self._past_snapshots = PastSnapshots()
             self._engine = Engine(settings)
-            self._spark: EmbeddedSpark | None = None
+            self._spark: SparkEngine | None = None
             self._variables, self._opening = variables, threading.Lock()
             opened.pop_all()
         self._is_closed = False
@@ -123,8 +117,7 @@ class EmbeddedConnection(Connection):
         if prepared.is_explain:
             plans = self._engine.explain(prepared).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
-        is_here = choice is EngineChoice.local or selections is not None
-        run = None if is_here else self._open_spark().runs(choice, query, params, partial(_layouts, past))
+        run = None if selections is not None else self._spark_runs(choice, query, params, past)
         try:
             result = EmbeddedResult(
                 prepared,
@@ -208,14 +201,33 @@ class EmbeddedConnection(Connection):
                 layouts.update({past.table.name: past.layouts for past in tables})
         return self._engine.prepare(query, params, snapshot, current)
 
-    def _open_spark(self) -> "EmbeddedSpark":
-        from dagfusion_query.spark.embedded_spark import EmbeddedSpark  # noqa: PLC0415  # few connections need it
+    def _spark_runs(
+        self, choice: EngineChoice, query: str, params: Params, past: Mapping[TableName, Sequence[Layout]]
+    ) -> SparkRuns | None:
+        """Return the executions of a statement by the Spark engine; None if it runs in this process.
 
+        Raises:
+            EngineChoiceError: Spark was chosen, but no server is set.
+            MissingExtraError: A server is set, but the extra `spark` is not installed.
+        """
+        if choice is EngineChoice.local:
+            return None
+        url = spark_server(self._variables)
+        if url is not None:
+            return self._open_spark(url).runs(choice, query, params, partial(_layouts, past))
+        if choice is EngineChoice.auto:
+            return None
+        raise EngineChoiceError(
+            'engine="spark" needs a Spark Connect server: set DAGFUSION_SPARK_REMOTE, connect to the URL of a '
+            'query service that has one, or use engine="local"'
+        )
+
+    def _open_spark(self, url: str) -> SparkEngine:
         with self._opening:
             if self._is_closed:
                 raise closed()
             if self._spark is None:
-                self._spark = EmbeddedSpark(self._engine, self.settings, self._variables)
+                self._spark = spark_engine()(url, self._engine, self.settings, self._variables)
             return self._spark
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from dagfusion_query.abstract_connection import Result
+from dagfusion_client.abstract_connection import Result
+from dagfusion_client.errors import StaleObjectError
+from dagfusion_client.returned_values import QueryStats
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.plan_execution import Batches
-from dagfusion_query.errors import StaleObjectError
 from dagfusion_query.object_store import StaleRetries
-from dagfusion_query.returned_values import QueryStats
 
 
 class EmbeddedResult(Result):

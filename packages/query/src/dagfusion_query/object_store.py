@@ -14,11 +14,11 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
+from dagfusion_client.errors import StoreUnavailableError
+from dagfusion_client.secrets_manager import expiry, resolved
 from dagfusion_contract.secret_reference import is_reference
 from dagfusion_contract.store_failure import Listing, failed_text, is_archived, status_of
 from dagfusion_contract.uri import store_parts
-from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.secrets_manager import expiry, resolved
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:

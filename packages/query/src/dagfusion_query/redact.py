@@ -1,6 +1,6 @@
 """Decides what a caller may be shown: which errors, what of plans and URIs of a statement, and warnings of a catalog.
 
-Errors of settings, event logs and snapshots are for the operator, as are errors that are not of this package: every
+Errors of settings, event logs and snapshots are for the operator, as are errors that are no `QueryError`: every
 door sends `for_clients(error)` in place of an error, and `unavailable` in place of one that ends an environment.
 
 A plan has the names of objects and tables in place of the paths of local files, also in the embedded engine. What a
@@ -23,9 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dagfusion_contract.secret_reference import is_reference
-from dagfusion_query.documents.query_documents import ExplanationDocument
-from dagfusion_query.errors import (
+from dagfusion_client.documents.query_documents import ExplanationDocument
+from dagfusion_client.errors import (
     ArchivedObjectError,
     EnvironmentUnavailableError,
     EventLogError,
@@ -42,8 +41,9 @@ from dagfusion_query.errors import (
     StoreUnavailableError,
     UnsupportedTypeError,
 )
-from dagfusion_query.returned_values import Explanation
-from dagfusion_query.secrets_manager import SECRETS
+from dagfusion_client.returned_values import Explanation
+from dagfusion_client.secrets_manager import SECRETS
+from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)

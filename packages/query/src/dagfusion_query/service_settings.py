@@ -6,19 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dagfusion_client.engine_choice import EngineChoice, is_spark_url
+from dagfusion_client.settings import READER
 from dagfusion_contract.environments import StoreSettings, check_store, is_server
 from dagfusion_contract.secret_reference import is_reference
-from dagfusion_contract.setting_declarations import (
-    declaration,
-    declared,
-    setting,
-    setting_like,
-    setting_of_environment,
-)
+from dagfusion_contract.setting_declarations import declaration, declared, setting, setting_like, setting_of_environment
 from dagfusion_contract.uri import is_folder
-from dagfusion_query.engine_choice import EngineChoice, is_spark_url
 from dagfusion_query.grant_names import REQUIREMENT, is_grant_name
-from dagfusion_query.settings import READER, Settings, listed
+from dagfusion_query.settings import Settings, listed
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")

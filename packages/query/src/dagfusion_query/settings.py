@@ -1,4 +1,4 @@
-"""Settings of the engine, of clients and of environments: read once from a mapping into a frozen value.
+"""Settings of the engine and of environments: read once from a mapping into a frozen value.
 
 Arguments override variables. If neither names an event log, the local stack's `stack.env` in `$DAGFUSION_HOME` provides
 it, together with its endpoint and keys. Those of the shell are ignored then, because they are for another store.
@@ -11,21 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dagfusion_client.errors import SettingsError
+from dagfusion_client.settings import READER
 from dagfusion_contract import metadata_uri
 from dagfusion_contract.environments import LOCAL, StoreSettings, check_store, default_region
 from dagfusion_contract.local_stack import HOME, stack_variables
-from dagfusion_contract.setting_declarations import SettingReader, as_variables, declared, names, setting, setting_like
-from dagfusion_contract.uri import is_folder, scheme_of
-from dagfusion_query.errors import SettingsError
+from dagfusion_contract.setting_declarations import as_variables, declared, names, setting, setting_like
+from dagfusion_contract.uri import is_folder
 
-READER = SettingReader(SettingsError)
 NO_STATE = "none"  # instead of a folder: keep nothing
 METADATA_KEYS = ",".join(metadata_uri.METADATA_KEYS)
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
-REVISIONS, REVISIONS_LIMIT = 20, 100  # of a table that are listed by default, and the most
-SERVICE_SCHEMES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
-SERVICE_URL = "a URL that begins with http://, https://, grpc:// or grpc+tls://"
 
 
 @dataclass(frozen=True)
@@ -205,34 +202,6 @@ class Settings:
         if of_service:
             return Path(self.home, "service")
         return None if self.cache_dir is None else Path(self.cache_dir, "dagfusion")
-
-
-def is_service_url(text: str) -> bool:
-    """Return True for the URL of a query service, and False for an event log."""
-    return scheme_of(text) in SERVICE_SCHEMES
-
-
-@dataclass(frozen=True)
-class ClientSettings:
-    """The service that clients use; `connect` and the commands that query take arguments for both."""
-
-    url: str | None = setting(
-        "DAGFUSION_URL",
-        None,
-        "The query service, http:// or grpc://, instead of an event log.",
-    )
-    token: str | None = setting(
-        "DAGFUSION_TOKEN",
-        None,
-        "The access token for the query service. Prefer the variable: other users of the machine can see the arguments "
-        "of a command.",
-        is_secret=True,
-    )
-
-    @classmethod
-    def read(cls, variables: Mapping[str, str]) -> "ClientSettings":
-        """Make settings from variables."""
-        return cls(**READER.read_values(declared(cls), variables))
 
 
 def stack_service(variables: Mapping[str, str]) -> str | None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from dagfusion_client.errors import SettingsError, UnauthenticatedError
 from dagfusion_contract.setting_declarations import as_variables, declaration
-from dagfusion_query.errors import SettingsError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.errors import MissingExtraError, ServerError

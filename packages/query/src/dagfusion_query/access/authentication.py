@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dagfusion_client.errors import ServiceUnavailableError, SettingsError, UnauthenticatedError
+from dagfusion_client.loopback import is_loopback
 from dagfusion_query.access.grants import ALL, Caller, Grants
-from dagfusion_query.errors import ServiceUnavailableError, SettingsError, UnauthenticatedError
-from dagfusion_query.loopback import is_loopback
 from dagfusion_query.service_settings import ServiceSettings
 
 ANONYMOUS = "anonymous"

@@ -7,9 +7,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from dagfusion_client.errors import QueryError, SettingsError
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table, readable
-from dagfusion_query.errors import QueryError, SettingsError
 from dagfusion_query.grant_names import EVERYTHING, REQUIREMENT, is_grant_name
 
 REMEMBERED = 8

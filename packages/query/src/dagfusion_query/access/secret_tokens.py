@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dagfusion_client.errors import QueryError, SettingsError
+from dagfusion_client.secrets_manager import SECRETS
 from dagfusion_contract.errors import SecretError
 from dagfusion_contract.secret_reference import SecretReference, SecretValues
 from dagfusion_query.access.authentication import Token, Tokens
-from dagfusion_query.errors import QueryError, SettingsError
-from dagfusion_query.secrets_manager import SECRETS
 
 _MAX_AGE_S = 10.0  # about the time after which a revoked token is refused
 

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import ObjectStore
 
+from dagfusion_client.errors import SnapshotError, StoreUnavailableError
 from dagfusion_contract.record import Layout
 from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.manifest import (
@@ -42,7 +43,6 @@ from dagfusion_query.catalog.manifest import (
 )
 from dagfusion_query.catalog.model import TIME, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
-from dagfusion_query.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor
 from dagfusion_query.object_store import is_absent, open_store, store_error
 from dagfusion_query.settings import Settings

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from dagfusion_client.errors import QueryError
 from dagfusion_query.catalog.checkpoint import CheckpointStore, Head, last_event_read
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.snapshot import Stored
-from dagfusion_query.errors import QueryError
 
 _log = logging.getLogger(__name__)
 

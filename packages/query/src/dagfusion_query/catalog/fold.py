@@ -16,19 +16,12 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_client.errors import EventRecordError, UndiscoverableError
 from dagfusion_contract.consolidation import CONSOLIDATIONS
 from dagfusion_contract.record import DataFile, Layout
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
-from dagfusion_query.catalog.model import (
-    AssetState,
-    PublishedView,
-    Segment,
-    Snapshot,
-    Table,
-    consolidated_rows,
-    moment,
-)
+from dagfusion_query.catalog.model import AssetState, PublishedView, Segment, Snapshot, Table, consolidated_rows, moment
 from dagfusion_query.catalog.segments import (
     Absence,
     Written,
@@ -42,7 +35,6 @@ from dagfusion_query.catalog.segments import (
     without,
 )
 from dagfusion_query.catalog.tables import build_table, name_tables
-from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Consolidation, Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dagfusion_client.errors import EventLogUnavailableError, QueryError, SnapshotError, StoreUnavailableError
 from dagfusion_query.catalog.checkpoint import CheckpointStore
 from dagfusion_query.catalog.log_follower import FullReadSchedule, LogFollower, Retention
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import EventLog
 
 _log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from dagfusion_client.errors import EventLogError
 from dagfusion_query.catalog.fold import adopt, fold, with_asset_states
 from dagfusion_query.catalog.model import AssetState, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
@@ -24,7 +25,6 @@ from dagfusion_query.catalog.snapshot_merge import (
     without_events,
 )
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.errors import EventLogError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Event, EventLog, parse_asset_key
 
 _log = logging.getLogger(__name__)

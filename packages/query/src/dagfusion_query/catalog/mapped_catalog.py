@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_client.errors import SnapshotError
 from dagfusion_query.catalog.fold import with_asset_states
 from dagfusion_query.catalog.manifest import File, decode_asset, decode_manifest
 from dagfusion_query.catalog.model import AssetState, Snapshot
-from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 

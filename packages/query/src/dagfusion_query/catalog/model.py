@@ -12,11 +12,11 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_client.errors import PlanError, QueryError
 from dagfusion_contract.consolidation import LargeObject, RowGroup
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_contract.view import View
-from dagfusion_query.errors import PlanError, QueryError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Consolidation
 
 TIME = pa.timestamp("us", "UTC")

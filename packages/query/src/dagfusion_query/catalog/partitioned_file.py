@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_client.errors import UnsupportedTypeError
 from dagfusion_contract.uri import object_path
 from dagfusion_contract.values import EXACT
-from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.plan_messages import (
     ArrowType,
     Decimal128,

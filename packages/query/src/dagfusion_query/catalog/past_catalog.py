@@ -9,21 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+from dagfusion_client.as_of import AsOf
+from dagfusion_client.errors import AsOfError, NameCollisionError, SnapshotError, UnknownPastError, UnknownTableError
+from dagfusion_client.returned_values import TableDiff, TableGeneration
 from dagfusion_contract.naming import TableName, table_name
-from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of, readable
 from dagfusion_query.catalog.past_tables import KEPT_FILES, PastKey, PastTable, PastTables, as_past
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.catalog.table_history import compare, table_revision
-from dagfusion_query.errors import (
-    AsOfError,
-    NameCollisionError,
-    SnapshotError,
-    UnknownPastError,
-    UnknownTableError,
-)
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,
@@ -34,7 +29,6 @@ from dagfusion_query.event_log.event_log_interface import (
     Watermark,
 )
 from dagfusion_query.event_log.stored_event import Foreign
-from dagfusion_query.returned_values import TableDiff, TableGeneration
 
 _MOST_TABLES = 200  # of one statement
 _KEPT_MOMENTS = 256

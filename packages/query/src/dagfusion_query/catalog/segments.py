@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json
 
+from dagfusion_client.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_contract.record import ENTRY, DataFile, Layout
 from dagfusion_query.catalog.model import (
     ABSENT_SCHEMA,
@@ -22,7 +23,6 @@ from dagfusion_query.catalog.model import (
     moment,
 )
 from dagfusion_query.catalog.partitioned_file import encode_entries
-from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.event_log_interface import Materialization
 
 TIER = 8  # this many segments of one size are merged into one of the next size

@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_client.errors import SnapshotError
 from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.fold import with_asset_states
 from dagfusion_query.catalog.manifest import (
@@ -41,7 +42,6 @@ from dagfusion_query.catalog.mapped_catalog import generation_of, manifest_path,
 from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
 from dagfusion_query.catalog.segments import LARGE_ROWS
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor
 
 _log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_client.returned_values import PartitionChange, TableDiff, TableGeneration
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.event_log.event_log_interface import Revision
-from dagfusion_query.returned_values import PartitionChange, TableDiff, TableGeneration
 
 SHOWN_CHANGES = 1000
 _KEY = ["is_partition", "key"]  # a join takes no NULL for equal to another

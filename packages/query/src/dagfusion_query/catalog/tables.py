@@ -7,13 +7,7 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.naming import TableName, table_name
-from dagfusion_contract.record import FOREIGN
-from dagfusion_query.catalog.model import AssetState, PublishedView, Segment, Table, files_schema
-from dagfusion_query.catalog.partitioned_file import encode_entries
-from dagfusion_query.catalog.segments import not_wiped, statistics_type, struct_array
-from dagfusion_query.catalog.unified_schema import Conflict, unify_schemas
-from dagfusion_query.errors import (
+from dagfusion_client.errors import (
     MalformedRecordError,
     MissingRecordError,
     NameCollisionError,
@@ -23,6 +17,12 @@ from dagfusion_query.errors import (
     UndiscoverableError,
     restored,
 )
+from dagfusion_contract.naming import TableName, table_name
+from dagfusion_contract.record import FOREIGN
+from dagfusion_query.catalog.model import AssetState, PublishedView, Segment, Table, files_schema
+from dagfusion_query.catalog.partitioned_file import encode_entries
+from dagfusion_query.catalog.segments import not_wiped, statistics_type, struct_array
+from dagfusion_query.catalog.unified_schema import Conflict, unify_schemas
 from dagfusion_query.event_log.event_log_interface import AssetKey
 
 _EMPTY = pa.schema([])

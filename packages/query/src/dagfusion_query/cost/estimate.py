@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dagfusion_query.documents.query_documents import QueryCost, Stats
+from dagfusion_client.documents.query_documents import QueryCost, Stats
 
 SMALLEST_MOVED_BYTES = 128 << 10  # by default, a rule does not move smaller objects
 STANDARD, GONE = "STANDARD", ""

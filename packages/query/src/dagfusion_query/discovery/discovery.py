@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from dagfusion_client.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.discovery.foreign_objects import TemporaryReadError
 from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import Outcome, RecordCache, Refusal
-from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Materialization
 from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
+from dagfusion_client.errors import NotParquetError, UndiscoverableError
 from dagfusion_contract.arrow_types import parse_flat_type
 from dagfusion_contract.record import FOREIGN, UNREADABLE
 from dagfusion_contract.values import EXACT
-from dagfusion_query.errors import NotParquetError, UndiscoverableError
 
 if TYPE_CHECKING:  # most processes read no footer
     import pyarrow.parquet as pq

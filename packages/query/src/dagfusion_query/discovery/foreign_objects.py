@@ -12,6 +12,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
+from dagfusion_client.errors import UndiscoverableError
 from dagfusion_contract.store_failure import status_of
 from dagfusion_contract.uri import (
     LOCAL,
@@ -24,16 +25,7 @@ from dagfusion_contract.uri import (
     store_url,
 )
 from dagfusion_query.discovery.footer import Tail, footer_bytes
-from dagfusion_query.errors import UndiscoverableError
-from dagfusion_query.object_store import (
-    MISSING,
-    REFUSED,
-    StoreFailure,
-    failure_of,
-    is_absent,
-    open_store,
-    store_error,
-)
+from dagfusion_query.object_store import MISSING, REFUSED, StoreFailure, failure_of, is_absent, open_store, store_error
 from dagfusion_query.settings import Settings
 
 MAX_FILES = 10_000  # of one folder

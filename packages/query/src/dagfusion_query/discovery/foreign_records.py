@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
+from dagfusion_client.errors import NotParquetError, UndiscoverableError
 from dagfusion_contract.layout import HIVE_NULL
 from dagfusion_query.discovery.footer import Columns, Described, describe
 from dagfusion_query.discovery.foreign_objects import (
@@ -19,7 +20,6 @@ from dagfusion_query.discovery.foreign_objects import (
     shown,
 )
 from dagfusion_query.discovery.record_cache import Record
-from dagfusion_query.errors import NotParquetError, UndiscoverableError
 from dagfusion_query.event_log.stored_event import Foreign
 
 _FILES_AT_ONCE = 16

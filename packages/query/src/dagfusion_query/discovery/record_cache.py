@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from dagfusion_query.errors import NotParquetError, SnapshotError, UndiscoverableError
+from dagfusion_client.errors import NotParquetError, SnapshotError, UndiscoverableError
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.event_log.stored_event import Foreign
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import obstore
 from obstore.exceptions import BaseError, PreconditionError
 
+from dagfusion_client.errors import ArchivedObjectError, CorruptObjectError, QueryError, StaleObjectError
 from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_tail
 from dagfusion_query.engine.runtime import Stores, all_ended, together
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
-from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, QueryError, StaleObjectError
 from dagfusion_query.object_cache.copies import Copies, CopyUse, TableFetch
 from dagfusion_query.object_cache.parquet_blocks import NoBlocksError, ParquetTail, Range
 from dagfusion_query.scan.copied_objects import CopiedPart, CopiedScan

@@ -1,4 +1,4 @@
-"""Converts DataFusion's errors to those of this package.
+"""Converts DataFusion's errors to classes of `QueryError`.
 
 An error has its position in the statement; DataFusion gives one for syntax errors only.
 """
@@ -8,9 +8,7 @@ import errno
 import re
 from collections.abc import Iterable, Mapping
 
-from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.model import Table
-from dagfusion_query.errors import (
+from dagfusion_client.errors import (
     ExecutionError,
     PlanError,
     QueryError,
@@ -19,7 +17,9 @@ from dagfusion_query.errors import (
     SqlSyntaxError,
     UnknownTableError,
 )
-from dagfusion_query.sql_text import parts_of, position_of
+from dagfusion_client.sql_text import parts_of, position_of
+from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.model import Table
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 # An error begins with its kind, below what DataFusion says of where it arose. Callers' words come only after the kind.

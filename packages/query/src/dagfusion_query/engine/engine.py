@@ -13,6 +13,9 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan
 
+from dagfusion_client.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
+from dagfusion_client.parameters import Params, Values, scalars
+from dagfusion_client.returned_values import Explanation
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.copy_requests import RequestTime
@@ -39,12 +42,9 @@ from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identit
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import BoundSession, Session, Sessions
 from dagfusion_query.engine.stored_objects import refuse_replaced
-from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
-from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.redact import with_names
-from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.archived_files import warnings_of
 from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
 from dagfusion_query.scan.parquet_scan import Breadth
@@ -357,7 +357,7 @@ def _as_files(scan: Scan) -> Scan:
 
 @contextmanager
 def _clear_errors(bound: BoundSession, sql: str = "", current: Snapshot | None = None) -> Iterator[None]:
-    """Raise DataFusion's errors of planning in this package's classes."""
+    """Raise DataFusion's errors of planning as `QueryError`."""
     snapshot = bound.snapshot if current is None else current  # a past generation has only what a statement names
     try:
         yield

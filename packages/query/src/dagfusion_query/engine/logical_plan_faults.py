@@ -30,6 +30,13 @@ from typing import NamedTuple
 import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
+from dagfusion_client.sql_text import (
+    MINUTE,
+    may_begin_with_constant,
+    may_have_point_or_minute,
+    may_lose_digits,
+    may_negate_lists,
+)
 from dagfusion_query.catalog.partitioned_file import encode_scalar
 from dagfusion_query.engine.decimal_casts import keep_narrowing_casts
 from dagfusion_query.plan_messages import (
@@ -56,13 +63,6 @@ from dagfusion_query.scan.plan_faults import (
     unmoved,
 )
 from dagfusion_query.scan.prune import is_constant
-from dagfusion_query.sql_text import (
-    MINUTE,
-    may_begin_with_constant,
-    may_have_point_or_minute,
-    may_lose_digits,
-    may_negate_lists,
-)
 from dagfusion_query.wire import LENGTH, Field, children, fields, flag, message, rewrite, varint
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)

@@ -12,14 +12,14 @@ import pyarrow as pa
 from datafusion import DataFrame, LogicalPlan, SessionContext, SQLOptions
 from datafusion.catalog import Schema
 
+from dagfusion_client.errors import PlanError, QueryError
+from dagfusion_client.parameters import Values, unfit
+from dagfusion_client.sql_text import names, qualified, with_select
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.engine.datafusion_errors import is_datafusion_error, is_syntax_error, planning_error
 from dagfusion_query.engine.logical_plan_faults import may_change, read_in_context
 from dagfusion_query.engine.reuse import parameters_key
-from dagfusion_query.errors import PlanError, QueryError
-from dagfusion_query.parameters import Values, unfit
-from dagfusion_query.sql_text import names, qualified, with_select
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 Views = Mapping[TableName, View]

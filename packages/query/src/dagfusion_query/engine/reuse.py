@@ -30,12 +30,12 @@ from typing import Generic, Protocol, TypeVar
 import datafusion
 import pyarrow as pa
 
+from dagfusion_client.sql_text import may_mention
 from dagfusion_query.object_cache.claims import Claim, Claims
 from dagfusion_query.object_cache.copies import KEY_BYTES, Copies
 from dagfusion_query.plan_messages import PhysicalDynamicFilterNode, PhysicalExprNode, ScalarValue
 from dagfusion_query.scan.prune import scalar_functions
 from dagfusion_query.scan.table_scan import Scan
-from dagfusion_query.sql_text import may_mention
 from dagfusion_query.wire import VARINT, message, uint, varint
 
 _log = logging.getLogger(__name__)

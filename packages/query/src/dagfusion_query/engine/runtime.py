@@ -12,8 +12,8 @@ from datafusion import SessionContext
 from datafusion.object_store import AmazonS3
 from obstore.store import ObjectStore
 
+from dagfusion_client.errors import ConnectionClosedError, StoreUnavailableError
 from dagfusion_contract.uri import object_path, store_parts, store_url
-from dagfusion_query.errors import ConnectionClosedError, StoreUnavailableError
 from dagfusion_query.object_store import open_store, store_keys
 from dagfusion_query.settings import Settings
 

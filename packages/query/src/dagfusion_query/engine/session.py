@@ -20,6 +20,7 @@ import pyarrow as pa
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext
 from datafusion.catalog import Schema
 
+from dagfusion_client.sql_text import qualified
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.generate_series import SeriesFunctions
@@ -29,7 +30,6 @@ from dagfusion_query.scan.archived_files import ArchiveRule, archive_rule, split
 from dagfusion_query.scan.listing_tables import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
-from dagfusion_query.sql_text import qualified
 
 SESSIONS = 4  # kept at once: callers with other grants see other tables
 PAST_SESSIONS = 4  # beside these, over past generations

@@ -9,12 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 
-from dagfusion_contract.store_failure import archived_text
-from dagfusion_contract.uri import object_path
-from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
-from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.errors import (
+from dagfusion_client.errors import (
     ArchivedObjectError,
     CorruptObjectError,
     QueryError,
@@ -23,6 +18,11 @@ from dagfusion_query.errors import (
     StaleObjectError,
     StoreUnavailableError,
 )
+from dagfusion_contract.store_failure import archived_text
+from dagfusion_contract.uri import object_path
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
+from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.object_store import StoreFailure, failure_of, is_absent, store_error
 from dagfusion_query.scan.table_scan import Scan
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from dagfusion_client.as_of import AsOf, moment_text
+from dagfusion_client.errors import EventRecordError
 from dagfusion_contract.consolidation import LargeObject
 from dagfusion_contract.record import DataFile
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
-from dagfusion_query.as_of import AsOf, moment_text
-from dagfusion_query.errors import EventRecordError
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
 AssetKey = tuple[str, ...]

@@ -8,16 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dagfusion_client.as_of import AsOf, moment_text
+from dagfusion_client.errors import AsOfError, UnknownPastError
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY
-from dagfusion_query.as_of import AsOf, moment_text
-from dagfusion_query.errors import AsOfError, UnknownPastError
-from dagfusion_query.event_log.event_log_interface import (
-    AssetKey,
-    History,
-    Moment,
-    PlannedRun,
-)
+from dagfusion_query.event_log.event_log_interface import AssetKey, History, Moment, PlannedRun
 
 Run = Callable[[str, Mapping[str, Any]], Sequence[tuple[Any, ...]]]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from dagfusion_query.errors import EventLogLocationError
+from dagfusion_client.errors import EventLogLocationError
+from dagfusion_client.secrets_manager import reference_in
 from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.secret_url import SecretUrl, is_postgres, without_dialect
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.secrets_manager import reference_in
 
 _RUNS = Path("history", "runs")
 _INDEX = "index.db"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from dagfusion_query.as_of import AsOf
+from dagfusion_client.as_of import AsOf
 from dagfusion_query.event_log import postgres_sql as sql
 from dagfusion_query.event_log.event_log_interface import (
     BATCH,
@@ -26,13 +26,7 @@ from dagfusion_query.event_log.event_log_interface import (
     Wipe,
     parse_asset_key,
 )
-from dagfusion_query.event_log.event_log_sql import (
-    LAST_EVENT,
-    Dialect,
-    find_moment,
-    find_wipe,
-    read_history,
-)
+from dagfusion_query.event_log.event_log_sql import LAST_EVENT, Dialect, find_moment, find_wipe, read_history
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
 from dagfusion_query.event_log.revision_sql import KnownRuns, find_revisions
 from dagfusion_query.event_log.secret_url import SecretUrl

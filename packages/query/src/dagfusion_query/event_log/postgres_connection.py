@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
+from dagfusion_client.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.secret_url import SecretUrl
 
 _CONNECT_TIMEOUT_S = 5

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from dagfusion_client.errors import EventLogLocationError, EventLogUnavailableError
+from dagfusion_client.secrets_manager import SECRETS
 from dagfusion_contract.errors import SecretError
 from dagfusion_contract.secret_reference import SecretReference, SecretValues
-from dagfusion_query.errors import EventLogLocationError, EventLogUnavailableError
-from dagfusion_query.secrets_manager import SECRETS
 
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _PAUSE_S = 5.0  # between two readings of a secret whose password is wrong

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from dagfusion_query.as_of import AsOf
-from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
+from dagfusion_client.as_of import AsOf
+from dagfusion_client.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.event_log_interface import (
     BATCH,
     FEW,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
+from dagfusion_client.errors import EventRecordError, MalformedRecordError, RecordVersionError
 from dagfusion_contract import errors as contract
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, read_consolidated
 from dagfusion_contract.metadata_uri import uri_in_metadata
@@ -17,7 +18,6 @@ from dagfusion_contract.record import ENTRY, DataFile, RecordReader
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, read_tombstone
 from dagfusion_contract.uri import bucket_url
 from dagfusion_contract.view import VIEW_ENTRY, View, read_view
-from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class EventReader:
 
 
 def _read(read: Callable[[object], T], record: object) -> T:
-    """Read a record, and raise what is wrong with it in this package's errors."""
+    """Read a record, and raise what is wrong with it as an `EventRecordError`."""
     try:
         return read(record)
     except contract.RecordVersionError as error:

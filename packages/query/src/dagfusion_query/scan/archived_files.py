@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_client.preview import counted
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import TIME, Table
-from dagfusion_query.preview import counted
 
 VARIABLE = "DAGFUSION_ARCHIVED_AFTER_DAYS"
 _MOST_SLICES = 256  # that a table's files are cut into without a copy

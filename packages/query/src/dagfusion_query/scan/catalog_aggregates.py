@@ -14,8 +14,9 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, SessionContext, lit
 from datafusion import functions as f
 
+from dagfusion_client.errors import UnsupportedTypeError
+from dagfusion_client.sql_text import qualified, quoted
 from dagfusion_query.catalog.partitioned_file import encode_scalar
-from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.plan_messages import (
     AggregateNode,
     AggregateUDFExprNode,
@@ -31,7 +32,6 @@ from dagfusion_query.plan_messages import (
 )
 from dagfusion_query.scan.prune import Pruner, is_over
 from dagfusion_query.scan.pruning_tables import MAX, MIN, NULLS, ROWS
-from dagfusion_query.sql_text import qualified, quoted
 from dagfusion_query.wire import children, fields, message, uint
 
 MAX_ROWS = 5_000  # beyond this, planning the rows takes longer than it saves

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_client.returned_values import ScanExplanation
 from dagfusion_contract.uri import S3, object_path
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import with_paths
-from dagfusion_query.returned_values import ScanExplanation
 from dagfusion_query.scan.large_objects import REQUEST_BYTES, LargeRead
 from dagfusion_query.scan.table_scan import MANY, Scan
 

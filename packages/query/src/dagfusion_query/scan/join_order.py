@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from datafusion import LogicalPlan
 
+from dagfusion_client.sql_text import is_plain_column
 from dagfusion_query.plan_messages import (
     AggregateNode,
     Column,
@@ -36,7 +37,6 @@ from dagfusion_query.plan_messages import (
     ValuesNode,
     WindowNode,
 )
-from dagfusion_query.sql_text import is_plain_column
 from dagfusion_query.wire import children, fields, message, uint, with_children
 
 SMALL_ROWS = 128 << 10  # of a table that is read as a whole: DataFusion's own limit

@@ -26,12 +26,12 @@ import pyarrow.compute as pc
 from datafusion import DataFrame, Expr, lit
 from datafusion import functions as f
 
+from dagfusion_client.errors import SettingsError
+from dagfusion_client.sql_text import quoted
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.values import EXACT
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import encode_entries
-from dagfusion_query.errors import SettingsError
-from dagfusion_query.sql_text import quoted
 
 HIDDEN = "$scan"  # an identifier to DataFusion, and never the end of a table's name
 _UNESCAPED = re.compile(r"\w+", re.ASCII)  # in the name of a folder

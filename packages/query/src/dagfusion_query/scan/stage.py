@@ -28,13 +28,7 @@ from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.plan_faults import keep_filters_in_place, may_misplace_filters
 from dagfusion_query.scan.prune import column_names
-from dagfusion_query.scan.splice import (
-    NotSpliceable,
-    Spliced,
-    answer_aggregates,
-    encoded_plan,
-    splice,
-)
+from dagfusion_query.scan.splice import NotSpliceable, Spliced, answer_aggregates, encoded_plan, splice
 from dagfusion_query.scan.table_scan import Scan, ScannedTable
 from dagfusion_query.wire import children, fields, message, rewrite
 

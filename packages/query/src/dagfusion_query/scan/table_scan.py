@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
+from dagfusion_client.returned_values import FilterEffect, ScanExplanation
 from dagfusion_contract.uri import LOCAL, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.replacing_row_groups import Flags
-from dagfusion_query.returned_values import FilterEffect, ScanExplanation
 from dagfusion_query.scan.archived_files import Archive, LeftOut
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS, LargeObjects, LargeRead
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from dagfusion_query.preview import counted
+from dagfusion_client.preview import counted
 from dagfusion_stack import console
 from dagfusion_stack.answers import Answer, AssetReport, Report, SeededAsset
 

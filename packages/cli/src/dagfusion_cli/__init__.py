@@ -1,0 +1,1 @@
+"""The `dagfusion` command: queries, the service, `doctor` and `cost`."""

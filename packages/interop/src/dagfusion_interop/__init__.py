@@ -1,0 +1,1 @@
+"""Tables of the catalog for other engines: Iceberg metadata, Delta logs, and statements on a Spark Connect server."""
