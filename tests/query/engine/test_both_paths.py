@@ -23,7 +23,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -40,6 +39,7 @@ from tests.query.engine.consolidating import consolidate
 from tests.query.engine.expressions import Column
 from tests.query.engine.random_tables import Files, columns_of, other_rows, random_files, whole
 from tests.query.engine.statements import Statement, Writer
+from tests.query.peer import duckdb_peer
 
 PER_TABLES = 50
 TABLES = max(1, int(os.environ.get("DAGFUSION_STATEMENTS", "300")) // PER_TABLES)
@@ -65,7 +65,7 @@ class World:
     def __init__(self, rng: Random, lake: Any, *, has_archive: bool) -> None:
         self.lake, self.has_archive = lake, has_archive
         self.memory = new_context(Settings.read({}))
-        self.duckdb = duckdb.connect()
+        self.duckdb = duckdb_peer()
         self.duckdb.execute("SET TimeZone = 'UTC'; SET threads = 1")
         self.negative_zeros = rng.random() < 0.3
         self.files: dict[str, Files] = {}

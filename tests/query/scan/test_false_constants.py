@@ -3,13 +3,13 @@
 import datetime as dt
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 from datafusion import SessionConfig, SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.query.peer import duckdb_peer
 from tests.tiers import examples
 
 T = "local_default.t"
@@ -129,7 +129,7 @@ STATEMENTS = [
 
 @pytest.mark.parametrize("parallelism", [1, 4])
 def test_rows_are_in_order(new_lake: Any, parallelism: int) -> None:
-    lake, peer = new_lake(settings={"DAGFUSION_PARALLELISM": str(parallelism)}), duckdb.connect()
+    lake, peer = new_lake(settings={"DAGFUSION_PARALLELISM": str(parallelism)}), duckdb_peer()
     times = [dt.datetime(2024, 1, 1, hour) for hour in (10, 1, 0)] + [dt.datetime(2023, 1, 1), None]  # noqa: DTZ001
     parts = []
     for number in range(3):
@@ -255,7 +255,7 @@ def filled_statements(draw: st.DrawFn) -> str:
 @settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(statements=st.lists(filled_statements(), min_size=5, max_size=15))
 def test_filled_rows_are_in_order(new_lake: Any, statements: list[str]) -> None:
-    lake, peer, parts = new_lake(settings={"DAGFUSION_PARALLELISM": "4"}), duckdb.connect(), []
+    lake, peer, parts = new_lake(settings={"DAGFUSION_PARALLELISM": "4"}), duckdb_peer(), []
     for number in range(3):
         rows = pa.table(
             {

@@ -14,6 +14,7 @@ import pytest
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.scan import splice
 from dagfusion_query.settings import Settings
+from tests.query.peer import duckdb_peer
 
 pytestmark = pytest.mark.usefixtures("heavy")
 FILES, ROWS, DIM, MID = 6, 400, 20, 90
@@ -57,7 +58,7 @@ def star(lake: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, duck
     """A large table and two small ones, in a lake and in DuckDB."""
     monkeypatch.setattr(splice, "SMALL_ROWS", ROWS)
     lake.with_etags = True  # a plan has an identity then
-    rng, peer = np.random.default_rng(1), duckdb.connect()
+    rng, peer = np.random.default_rng(1), duckdb_peer()
     keys: dict[str, list[tuple[pa.Table, dict[str, pa.Scalar]]]] = {"fact": [], "dim": [], "mid": []}
     for number in range(FILES):
         columns = {"k": rng.integers(0, DIM + 5, ROWS), "m": rng.integers(0, MID, ROWS), "v": rng.random(ROWS)}
@@ -151,7 +152,7 @@ def test_a_partition_column_is_not_taken_for_the_constant_of_its_witnesses(
     new_lake: Any, kind: pa.DataType, parallelism: int
 ) -> None:
     """A sort by a constant is none, so rows would come in any order, and a limit would keep any of them."""
-    lake, peer = new_lake(settings={"DAGFUSION_PARALLELISM": str(parallelism)}), duckdb.connect()
+    lake, peer = new_lake(settings={"DAGFUSION_PARALLELISM": str(parallelism)}), duckdb_peer()
     peer.execute("SET TimeZone = 'UTC'")
     written = []
     for number, value in enumerate(VALUES[kind]):
@@ -175,7 +176,7 @@ def test_one_partition_is_not_taken_for_that_of_its_witness(new_lake: Any, sql: 
     rows = pa.table({"id": [1, 2, 3], "y": [1, 2, 9], "a": [2, 1, 3]})
     lake.write(("u",), rows, {"p": pa.scalar(5)})
     lake.write(("s",), pa.table({"y": [1, 2]}), {"q": pa.scalar(1)})
-    with duckdb.connect() as peer:
+    with duckdb_peer() as peer:
         peer.register("u", rows.append_column("p", pa.array([5, 5, 5])))
         peer.register("s", pa.table({"y": [1, 2]}))
         expected = peer.execute(sql).to_arrow_table().to_pylist()
