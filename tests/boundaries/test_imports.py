@@ -195,6 +195,15 @@ def test_no_type_alias_has_the_name_of_a_public_class(root: Path, package: str) 
 
 
 @pytest.mark.parametrize("package", NEIGHBOURS)
+def test_a_type_alias_is_defined_once(root: Path, package: str) -> None:
+    found: dict[str, list[str]] = {}
+    for path in sources(root, package):
+        for name, _ in aliases(ast.parse(path.read_text(), str(path))):
+            found.setdefault(name, []).append(str(path.relative_to(root)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
 def test_names_of_options_and_arguments_of_commands_say_so(root: Path, package: str) -> None:
     """So that they are not taken for what they hold: `TableArgument`, beside the class `Table`."""
     for path in sources(root, package):

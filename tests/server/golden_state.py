@@ -43,7 +43,7 @@ IDENTITY = "golden/1"
 NEVER_S = 3600.0
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 QUERY = QueryInfo("golden", "ann", "http", "SELECT 1", State.finished, AT, Stats(rows=1), ended_at=AT)
-DATABASES = (query_history.FILE_NAME, record_cache.FILE_NAME)
+DATABASES = (query_history.FILE_NAME, record_cache.RECORDS_FILE)
 
 
 def event_log() -> PurgeableLog:

@@ -24,7 +24,7 @@ from dagfusion_client.errors import (
     StoreUnavailableError,
 )
 from dagfusion_contract.secret_reference import SecretValues
-from dagfusion_interop.spark import SparkServer as SparkEngine
+from dagfusion_interop.spark import SparkServer
 from dagfusion_interop.spark.spark_batches import SparkBatches
 from dagfusion_interop.spark.spark_connect import SparkAddress, SparkSession, SparkStatement
 from dagfusion_query.service_settings import ServiceSettings
@@ -48,7 +48,7 @@ def batch(values: Sequence[int], rows: int | None = None) -> bytes:
     return message(2, uint(1, len(values) if rows is None else rows) + message(2, sink.getvalue().to_pybytes()))
 
 
-class SparkServer:
+class FakeSpark:
     """A server that answers each statement in one way, and remembers what it was sent."""
 
     def __init__(self, answers: Answers) -> None:
@@ -89,9 +89,9 @@ class SparkServer:
 
 
 @contextmanager
-def serving(answers: Answers, options: str = "") -> Iterator[tuple[SparkServer, SparkStatement]]:
+def serving(answers: Answers, options: str = "") -> Iterator[tuple[FakeSpark, SparkStatement]]:
     """Run a server, and open a statement on it."""
-    spark = SparkServer(answers)
+    spark = FakeSpark(answers)
     names = ("Config", "ExecutePlan", "Interrupt", "ReattachExecute", "ReleaseExecute", "ReleaseSession")
     handlers = {name: spark.handler(name) for name in names}
     server = grpc.server(ThreadPoolExecutor(4))
@@ -323,7 +323,7 @@ def test_an_interrupt_is_repeated_until_the_server_knows_the_statement() -> None
     named = message(1, b"s") + message(2, OPERATION.encode())
 
     async def interrupt(url: str, pauses_s: Sequence[float]) -> None:
-        server = SparkEngine(url=url, catalog="lake", session="s")
+        server = SparkServer(url=url, catalog="lake", session="s")
         tables = SparkTables(ServiceSettings(), server, {}, pauses_s)
         tables.interrupt(SparkRun(operation=OPERATION, pins={}))
         if min(pauses_s) == 0:

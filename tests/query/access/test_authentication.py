@@ -8,7 +8,7 @@ from dagfusion_client.errors import ServiceUnavailableError, UnauthenticatedErro
 from dagfusion_client.loopback import is_loopback
 from dagfusion_query.access.authentication import Tokens, check, identify, is_forwarded
 from dagfusion_query.access.grants import Grants
-from dagfusion_query.service_settings import ANONYMOUS, ServiceSettings
+from dagfusion_query.service_settings import ANONYMOUS_CHOICES, ServiceSettings
 
 SETTINGS = ServiceSettings()
 
@@ -58,10 +58,10 @@ def test_an_internal_token_lets_in_and_does_not_end_that(tokens: Tokens) -> None
 
 def test_a_token_is_checked_whatever_the_choice(tokens: Tokens) -> None:
     caller = identify(tokens, SETTINGS, bearer=tokens.create("ann", ["uat"]), peer=None, door="http")
-    for choice in ANONYMOUS:
+    for choice in ANONYMOUS_CHOICES:
         check(tokens, replace(SETTINGS, anonymous=choice), caller)
     tokens.revoke("ann")
-    for choice in ANONYMOUS:
+    for choice in ANONYMOUS_CHOICES:
         with pytest.raises(UnauthenticatedError, match="was revoked"):
             check(tokens, replace(SETTINGS, anonymous=choice), caller)
 
@@ -96,7 +96,7 @@ def test_nobody_needs_one_when_the_operator_says_so(tokens: Tokens) -> None:
     assert caller.user == "anonymous"
 
 
-@pytest.mark.parametrize("anonymous", ANONYMOUS)
+@pytest.mark.parametrize("anonymous", ANONYMOUS_CHOICES)
 def test_a_wrong_token_is_never_taken_for_none(tokens: Tokens, anonymous: str) -> None:
     with pytest.raises(UnauthenticatedError):
         identify(tokens, replace(SETTINGS, anonymous=anonymous), bearer="", peer="127.0.0.1", door="http")

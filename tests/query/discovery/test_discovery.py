@@ -219,7 +219,7 @@ def test_a_cache_of_the_format_before_keeps_its_records(
     discovered(discovery, 1)
     discovery.flush()
     discovery.close()
-    with closing(sqlite3.connect(tmp_path / record_cache.FILE_NAME)) as database:
+    with closing(sqlite3.connect(tmp_path / record_cache.RECORDS_FILE)) as database:
         database.executescript("alter table records rename to learnt; pragma user_version = 2")
         if was_used_since:  # by a version that knows no other table
             database.execute("create table records (event_id integer)")

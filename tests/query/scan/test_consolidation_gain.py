@@ -53,7 +53,7 @@ def test_what_was_written_again_is_not_consolidated(small: Any) -> None:
 
 
 def test_large_files_and_those_without_an_etag_would_not_gain(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_objects, "SMALL_BYTES", 10)
+    monkeypatch.setattr(large_objects, "SMALL_OBJECT_BYTES", 10)
     assert large_objects.consolidation_gain(table(small)) == ConsolidationGain()
 
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""`python -m dagfusion_cli`, which the program `dagfusion` runs."""
+"""`python -m dagfusion_cli`, which the program `dagfusion` runs, too."""
 
 import gc
 
@@ -9,4 +9,4 @@ with uncollected():
 try:
     main()
 finally:
-    gc.freeze()  # or Python looks for cycles in all that was imported before it ends, a seventh of a small command
+    gc.freeze()  # else the last collection visits all that was imported, which takes a seventh of a small command

@@ -16,7 +16,7 @@ from dagfusion_client.errors import BadRequestError
 AS_OF = "dagfusion-as-of"  # a header: the past event or time that a call reads the tables as of
 ENGINE = "dagfusion-engine"  # a header: the engine that a call chooses
 EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
-REVISIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
+GENERATIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
 NAMED = {b"dagfusion.parameters": b"named"}  # of a row of parameters: its columns have the parameters' names
 ERROR_TRAILER = "dagfusion-error-bin"  # a `Failure`
 QUERY_HEADER = "dagfusion-query-id"  # of a response with rows

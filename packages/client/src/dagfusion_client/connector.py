@@ -9,7 +9,7 @@ from dagfusion_client.errors import SettingsError, needs
 from dagfusion_client.settings import READER, SERVICE_URL, ClientSettings, is_service_url
 from dagfusion_contract.uri import scheme_of
 
-# By the scheme of a service's URL, so that none imports what only another needs.
+# The client of each scheme; only the one that is used is imported.
 _HTTP, _FLIGHT = ("http_client", "HttpConnection"), ("flight_client", "FlightConnection")
 _CLIENTS = {"http": _HTTP, "https": _HTTP, "grpc": _FLIGHT, "grpc+tcp": _FLIGHT, "grpc+tls": _FLIGHT}
 

@@ -22,10 +22,10 @@ from dagfusion_client.commands_and_tickets import (
     ENGINE,
     ERROR_TRAILER,
     EXPLAIN,
+    GENERATIONS,
     NAMED,
     QUERY,
     QUERY_HEADER,
-    REVISIONS,
     STATS_TRAILER,
     TABLES,
     packed,
@@ -278,7 +278,7 @@ class FlightConnection(RemoteConnection):
 
     def _revisions(self, name: TableName, limit: int) -> GenerationsDocument:
         body = codec.encode(GenerationsRequest(str(name), limit))
-        return self._calls.document(GenerationsDocument, REVISIONS, body)
+        return self._calls.document(GenerationsDocument, GENERATIONS, body)
 
     def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
         return self._calls.document(TableDiff, DIFF, codec.encode(DiffRequest(str(name), before, after)))

@@ -20,7 +20,7 @@ def is_service_url(text: str) -> bool:
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """The service that clients use; `connect` and the commands that query take arguments for both."""
+    """The service that clients use; `connect` and the commands that query take an argument for each, which wins."""
 
     url: str | None = setting(
         "DAGFUSION_URL",

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from dagfusion_contract.arrow_types import field_entry, parse_field, parse_type
 from dagfusion_contract.errors import MalformedRecordError, RecordVersionError
-from dagfusion_contract.uri import LOCAL, S3, bucket_url
+from dagfusion_contract.uri import LOCAL_FILES, S3, bucket_url
 
 ENTRY = "dagfusion/file"
 VERSION = 1
 FOREIGN = "foreign:"  # the fingerprints of files that another IO manager wrote begin with it
 UNREADABLE = "unreadable"  # the field of a discovered schema that names the columns which it leaves out
-SCHEMES = (S3, LOCAL)
+SCHEMES = (S3, LOCAL_FILES)
 _MAX_LAYOUTS = 10_000
 _VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")

@@ -1,7 +1,7 @@
 """URIs of objects and folders: `s3://bucket/key`, and `file:///path` for files. Nothing is unescaped. Pure."""
 
 S3 = "s3://"
-LOCAL = "file:///"
+LOCAL_FILES = "file:///"
 S3_SCHEMES = ("s3", "s3a", "s3n")  # as Hadoop's clients write them, too
 _ESCAPED = frozenset("?#%")  # which readers of URIs treat in different ways
 

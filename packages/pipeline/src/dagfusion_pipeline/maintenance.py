@@ -21,6 +21,7 @@ from dagfusion_pipeline.vacuum_rule import is_file_of
 
 Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
 Asset = dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey
+UpstreamAsset = Asset | dg.SourceAsset | str  # what dagster takes for a dependency
 LogMaterialization = Callable[[dg.AssetMaterialization], None]
 _UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,

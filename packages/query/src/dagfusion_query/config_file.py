@@ -14,7 +14,7 @@ from dagfusion_contract.setting_declarations import declared, names
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import ENGINE_SETTINGS, NO_STATE, Settings
 
-FILE_NAME = "dagfusion.toml"
+CONFIG_FILE = "dagfusion.toml"
 # The keys of an environment. As variables they are DAGFUSION_<NAME>_<KEY>, in upper case.
 ENVIRONMENT_KEYS = names(EnvironmentSettings)
 _OF_SERVICE = (*declared(ServiceSettings), *declared(Settings, "service"))
@@ -46,7 +46,7 @@ def read_document(variables: Mapping[str, str], file: Path | None) -> Document:
     """
     configured = ConfigSettings.read(variables).config
     configured_file = file or (Path(configured) if configured else None)
-    path = configured_file or Path(FILE_NAME)
+    path = configured_file or Path(CONFIG_FILE)
     try:
         parsed = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -46,7 +46,7 @@ from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.settings import Settings, listed
-from dagfusion_query.spark_engine import SparkEngine, SparkRuns, spark_engine, spark_server
+from dagfusion_query.spark_engine import SparkEngine, SparkRuns, open_spark_engine, spark_server
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
@@ -227,7 +227,7 @@ class EmbeddedConnection(Connection):
             if self._is_closed:
                 raise closed()
             if self._spark is None:
-                self._spark = spark_engine()(url, self._engine, self.settings, self._variables)
+                self._spark = open_spark_engine(url, self._engine, self.settings, self._variables)
             return self._spark
 
 

@@ -1,3 +1,3 @@
-"""The errors of queries: those of `dagfusion_client`, because clients and the embedded engine raise the same."""
+"""The errors of `dagfusion_client` under their older name, for programs; our own modules import them from there."""
 
 from dagfusion_client.errors import *  # noqa: F403

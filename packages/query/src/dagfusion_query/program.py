@@ -1,4 +1,4 @@
-"""The program `dagfusion`: it runs `python -m dagfusion_cli`, or reports that the extra `cli` is missing."""
+"""The program `dagfusion`: runs the package `dagfusion_cli` in this process, or reports that the extra is missing."""
 
 import runpy
 import sys
@@ -6,12 +6,12 @@ from importlib.util import find_spec
 
 from dagfusion_client.errors import missing_extra
 
-COMMANDS = "dagfusion_cli"  # of the package above this one, which the extra installs
+CLI = "dagfusion_cli"  # the package that the extra `cli` installs
 
 
 def main() -> None:
     """Run the command line, if it is installed."""
-    if find_spec(COMMANDS) is None:
-        missing = missing_extra("cli", "the command `dagfusion`", COMMANDS)
+    if find_spec(CLI) is None:
+        missing = missing_extra("cli", "the command `dagfusion`", CLI)
         sys.exit(f"error: {missing}; for `dagfusion serve`: pip install 'dagfusion-query[server]'")
-    runpy.run_module(COMMANDS, run_name="__main__")
+    runpy.run_module(CLI, run_name="__main__")

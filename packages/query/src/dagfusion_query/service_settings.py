@@ -15,7 +15,7 @@ from dagfusion_contract.uri import is_folder
 from dagfusion_query.grant_names import REQUIREMENT, is_grant_name
 from dagfusion_query.settings import Settings, listed
 
-ANONYMOUS = ("auto", "loopback", "never", "always")
+ANONYMOUS_CHOICES = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
@@ -227,7 +227,7 @@ class ServiceSettings:
         "adds no Forwarded header looks like such a program, and all its clients can read everything. always: any "
         "client.",
         section="service",
-        choices=ANONYMOUS,
+        choices=ANONYMOUS_CHOICES,
     )
     workers: int = setting(
         "DAGFUSION_WORKERS",

@@ -1,7 +1,7 @@
 """Settings of the engine and of environments: read once from a mapping into a frozen value.
 
 Arguments override variables. If neither names an event log, the local stack's `stack.env` in `$DAGFUSION_HOME` provides
-it, together with its endpoint and keys. Those of the shell are ignored then, because they are for another store.
+it, together with its endpoint and keys. The shell's endpoint and keys are ignored then: they are for another store.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The Spark engine as an embedded connection sees it. `dagfusion-interop` has it, and names it by an entry point."""
+"""The Spark engine as an embedded connection sees it. `dagfusion-interop` registers it as an entry point."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from dagfusion_client.engine_choice import EngineChoice
@@ -25,7 +25,8 @@ class SparkRuns:
     """The executions of one statement, one after another.
 
     Args:
-        start: Starts an execution, and passes it to its first argument.
+        start: Called with a function and the planned statement. Starts an execution, passes it to the function as soon
+            as it has begun, and returns it.
     """
 
     def __init__(self, start: Callable[[Note, Prepared], Batches]) -> None:
@@ -53,34 +54,19 @@ class SparkRuns:
         self._running = batches
 
 
-class SparkEngine(ABC):
-    """The Spark engine of a connection. Thread-safe.
+@dataclass(frozen=True)
+class SparkEngine:
+    """The Spark engine of a connection. Its functions are thread-safe.
 
-    Args:
-        url: The Spark Connect server; see `spark_server`.
-        engine: Compares objects, and runs the statements that are not sent.
-        settings: The connection's settings.
-        variables: The environment variables that name the folder of metadata. They are read when a statement is first
-            sent.
+    Attributes:
+        runs: Returns the executions of a statement: on the server, or with `auto` perhaps in this process. Takes the
+            choice (`spark` or `auto`), the statement, its parameters, and a function that returns the layouts of the
+            files of a table in its plan.
+        close: Cancels the running statements, and waits a moment until the server has interrupted them.
     """
 
-    @abstractmethod
-    def __init__(self, url: str, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> None: ...
-
-    @abstractmethod
-    def runs(self, choice: EngineChoice, sql: str, params: Params, layouts: Layouts) -> SparkRuns:
-        """Return the executions of a statement: on the server, or with `auto` perhaps in this process.
-
-        Args:
-            choice: `spark` or `auto`.
-            sql: The statement.
-            params: Its parameters.
-            layouts: Returns the layouts of the files of a table in its plan.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Cancel the running statements, and wait at most two seconds until the server has interrupted them."""
+    runs: Callable[[EngineChoice, str, Params, Layouts], SparkRuns]
+    close: Callable[[], None]
 
 
 def spark_server(variables: Mapping[str, str]) -> str | None:
@@ -93,8 +79,15 @@ def spark_server(variables: Mapping[str, str]) -> str | None:
     return url
 
 
-def spark_engine() -> type[SparkEngine]:
-    """Return the class of the installed Spark engine.
+def open_spark_engine(url: str, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> SparkEngine:
+    """Open the installed Spark engine.
+
+    Args:
+        url: The Spark Connect server; see `spark_server`.
+        engine: Compares objects, and runs the statements that are not sent.
+        settings: The connection's settings.
+        variables: The environment variables that name the folder of metadata. They are read when a statement is first
+            sent.
 
     Raises:
         MissingExtraError: The extra `spark` is not installed.
@@ -103,5 +96,5 @@ def spark_engine() -> type[SparkEngine]:
     if not found:
         raise missing_extra("spark", "DAGFUSION_SPARK_REMOTE", "dagfusion-interop")
     [entry] = found
-    engine: type[SparkEngine] = entry.load()
-    return engine
+    opened: SparkEngine = entry.load()(url, engine, settings, variables)
+    return opened

@@ -27,11 +27,10 @@ from dagfusion_query.catalog.model import AssetState, Table
 from dagfusion_query.catalog.segments import find_partitions
 from dagfusion_query.event_log.event_log_interface import AssetKey
 
-Json = Any
 WRITER = "dagfusion"
 EVENT_TAG, PARTITION_TAG = "dagster.event-id", "dagster.partition-key"  # in `tags` of a file
-PROTOCOL: Mapping[str, Json] = {"minReaderVersion": 1, "minWriterVersion": 2}
-PROTOCOL_WITH_LOCAL_TIMES: Mapping[str, Json] = {
+PROTOCOL: Mapping[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
+PROTOCOL_WITH_LOCAL_TIMES: Mapping[str, Any] = {
     "minReaderVersion": 3,
     "minWriterVersion": 7,
     "readerFeatures": ["timestampNtz"],
@@ -56,7 +55,7 @@ _WIDENED = (("byte", "short", "integer", "long"), ("float", "double"))
 _MS = 1000  # microseconds
 
 
-def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Json]:
+def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Any]:
     """Return the types of a table's columns in Delta by their names, those of partition columns last.
 
     Args:
@@ -66,7 +65,7 @@ def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Json]:
     Raises:
         UnsupportedTypeError: Delta has no type for a column, or its readers do not convert what some files have.
     """
-    found: dict[str, Json] = {}
+    found: dict[str, Any] = {}
     for column in table.file_schema:
         physical = [layout.file.field(column.name).type for layout in layouts if column.name in layout.file.names]
         with _errors_of(table, column.name):
@@ -82,13 +81,13 @@ def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Json]:
     return found
 
 
-def protocol_of(table: Table) -> Mapping[str, Json]:
+def protocol_of(table: Table) -> Mapping[str, Any]:
     """Return the least `protocol` that readers of a table need."""
     kinds = (*table.file_schema.types, *table.partition_schema.types)
     return PROTOCOL_WITH_LOCAL_TIMES if any(map(_holds_local_time, kinds)) else PROTOCOL
 
 
-def table_id(environment: str, asset_key: AssetKey, created_ms: Json) -> str:
+def table_id(environment: str, asset_key: AssetKey, created_ms: Any) -> str:
     """Return the id of a table's log.
 
     A log that begins anew has another id, so that readers do not take its commits for those of the one before.
@@ -101,7 +100,7 @@ def table_id(environment: str, asset_key: AssetKey, created_ms: Json) -> str:
     return str(uuid.uuid5(_NAMESPACE, json.dumps([environment, *asset_key, created_ms])))
 
 
-def metadata_of(table: Table, columns: Mapping[str, Json], created_ms: Json) -> dict[str, Json]:
+def metadata_of(table: Table, columns: Mapping[str, Any], created_ms: Any) -> dict[str, Any]:
     """Return the `metaData` of a table.
 
     Args:
@@ -121,21 +120,21 @@ def metadata_of(table: Table, columns: Mapping[str, Json], created_ms: Json) -> 
     }
 
 
-def commit_info(table: Table | None, at_ms: int) -> Mapping[str, Json]:
+def commit_info(table: Table | None, at_ms: int) -> Mapping[str, Any]:
     """Return the `commitInfo`, with the latest event and Dagster run of the files of a table.
 
     Args:
         table: The table; None if all of it was wiped.
         at_ms: The time of the commit, milliseconds since 1970.
     """
-    info: dict[str, Json] = {"timestamp": at_ms, "operation": "WRITE", "engineInfo": WRITER}
+    info: dict[str, Any] = {"timestamp": at_ms, "operation": "WRITE", "engineInfo": WRITER}
     if table is not None:
         newest = table.files.take(pc.top_k_unstable(table.files["event_id"], k=1))
         info |= {EVENT_TAG: newest["event_id"][0].as_py(), "dagster.run-id": newest["run_id"][0].as_py()}
     return info
 
 
-def add_lines(table: Table, layouts: Sequence[Layout], location: str, columns: Mapping[str, Json]) -> dict[str, bytes]:
+def add_lines(table: Table, layouts: Sequence[Layout], location: str, columns: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the `add` of each file by its path, in the order of the paths.
 
     Args:
@@ -172,7 +171,7 @@ def add_lines(table: Table, layouts: Sequence[Layout], location: str, columns: M
     return lines
 
 
-def line(kind: str, body: Mapping[str, Json]) -> bytes:
+def line(kind: str, body: Mapping[str, Any]) -> bytes:
     """Return an action as a line of a log, without its end."""
     return orjson.dumps({kind: body})
 
@@ -189,7 +188,7 @@ def _errors_of(table: Table, column: str) -> Iterator[None]:
         raise UnsupportedTypeError(f"table {table.name} cannot be a Delta table: column {column!r}: {error}") from error
 
 
-def _partition_values(table: Table, columns: Mapping[str, Json]) -> Sequence[Mapping[str, str | None]]:
+def _partition_values(table: Table, columns: Mapping[str, Any]) -> Sequence[Mapping[str, str | None]]:
     names = table.partition_schema.names
     if not names:
         return [{}] * len(table.files)
@@ -212,7 +211,7 @@ def _partition_text(value: pa.Scalar, kind: str) -> str:
     return text.lower() if kind == "boolean" else text
 
 
-def _statistics(files: pa.Table, layouts: Sequence[Layout], columns: Mapping[str, Json]) -> list[str]:
+def _statistics(files: pa.Table, layouts: Sequence[Layout], columns: Mapping[str, Any]) -> list[str]:
     """Return the `stats` of each file.
 
     What the catalog does not know is left out, and so are columns that the file does not have: or each file would get a
@@ -256,7 +255,7 @@ def _bound(value: pa.Scalar, zero: float) -> str:
     return orjson.dumps(zero if pa.types.is_floating(value.type) and entry == 0 else entry).decode()
 
 
-def _type(unified: pa.DataType, physical: Sequence[pa.DataType]) -> Json:
+def _type(unified: pa.DataType, physical: Sequence[pa.DataType]) -> Any:
     """Return the type of a column, or of what is in one.
 
     Args:
@@ -320,7 +319,7 @@ def _holds_local_time(kind: pa.DataType) -> bool:
     return pa.types.is_nested(kind) and any(_holds_local_time(kind.field(at).type) for at in range(kind.num_fields))
 
 
-def _field(name: str, kind: Json) -> dict[str, Json]:
+def _field(name: str, kind: Any) -> dict[str, Any]:
     return {"name": name, "type": kind, "nullable": True, "metadata": {}}
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import obstore
 import orjson
@@ -26,7 +27,6 @@ from dagfusion_contract.uri import is_folder, object_path, store_url
 from dagfusion_interop.delta.delta_actions import (
     PROTOCOL,
     WRITER,
-    Json,
     LoggedFile,
     add_lines,
     commit_info,
@@ -85,8 +85,8 @@ class LogState:
     location: str
     version: int = -1
     files: dict[str, LoggedFile] = field(default_factory=dict)
-    metadata: Mapping[str, Json] = field(default_factory=dict)
-    protocol: Mapping[str, Json] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
     table: str = ""
 
     def replay(self, version: int, content: bytes) -> None:
@@ -118,7 +118,7 @@ class LogState:
         """Return the error of a log of another writer or table, which others may need."""
         return SettingsError(f"the Delta log of {self.location} {why}: export to another --location")
 
-    def _apply(self, text: bytes, kind: str, body: Mapping[str, Json]) -> None:
+    def _apply(self, text: bytes, kind: str, body: Mapping[str, Any]) -> None:
         if kind == "add":
             self.files[body["path"]] = LoggedFile.of(_digest(text), body)
         elif kind == "remove":
@@ -162,7 +162,7 @@ def next_commit(state: LogState, table: Table | None, layouts: Sequence[Layout],
     return Commit(state.version + 1, content, len(added), [*removed.values()])
 
 
-def _changed_head(state: LogState, table: Table, metadata: Mapping[str, Json]) -> list[bytes]:
+def _changed_head(state: LogState, table: Table, metadata: Mapping[str, Any]) -> list[bytes]:
     """Return the lines of the protocol and of the metadata, as far as they are not those of the log."""
     if state.metadata and state.metadata.get("id") != metadata["id"]:
         raise state.foreign(f"is that of table {state.metadata.get('name')}, not of {table.name}")

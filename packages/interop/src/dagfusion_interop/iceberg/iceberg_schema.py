@@ -24,7 +24,6 @@ _MAX_BOUNDED = 100  # columns, as Iceberg's writers limit them
 # of 18,250 files takes four times as long with the bounds of nine columns as with none.
 _MAX_BOUNDS = 1 << 16
 _OTHER = re.compile(r"[^A-Za-z0-9_]")
-Json = Any
 
 _PLAIN: Mapping[pa.DataType, str] = {
     pa.bool_(): "boolean",
@@ -58,7 +57,7 @@ class IcebergColumn:
 
     name: str
     id: int
-    kind: Json
+    kind: Any
 
 
 @dataclass(frozen=True)
@@ -229,14 +228,14 @@ def avro_name(name: str) -> str:
     return safe if safe and not safe[0].isdigit() else f"_{safe}"
 
 
-def _mapped(name: str, id_: int, kind: Json) -> dict[str, Any]:
+def _mapped(name: str, id_: int, kind: Any) -> dict[str, Any]:
     entry: dict[str, Any] = {"field-id": id_, "names": [name]}
     if fields := [_mapped(*child) for child in _children(kind)]:
         entry["fields"] = fields
     return entry
 
 
-def _children(kind: Json) -> list[tuple[str, int, Json]]:
+def _children(kind: Any) -> list[tuple[str, int, Any]]:
     """Return name, id and type of what is inside a nested type."""
     if isinstance(kind, str):
         return []
@@ -246,13 +245,13 @@ def _children(kind: Json) -> list[tuple[str, int, Json]]:
     return [(name, kind[f"{name}-id"], kind[name]) for name in names]
 
 
-def _ids(kind: Json) -> Iterable[int]:
+def _ids(kind: Any) -> Iterable[int]:
     for _, id_, inner in _children(kind):
         yield id_
         yield from _ids(inner)
 
 
-def _kinds(fields: Iterable[tuple[int, Json]]) -> Iterable[tuple[int, str]]:
+def _kinds(fields: Iterable[tuple[int, Any]]) -> Iterable[tuple[int, str]]:
     for id_, kind in fields:
         yield id_, kind if isinstance(kind, str) else kind["type"]
         yield from _kinds((child_id, child) for _, child_id, child in _children(kind))
@@ -262,7 +261,7 @@ class NotInIcebergError(Exception):
     """A column cannot be a column of an Iceberg table; the text has the reason."""
 
 
-def column_type(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path) -> Json:
+def column_type(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path) -> Any:
     """Return a column's type as Iceberg's JSON has it.
 
     Args:
@@ -330,7 +329,7 @@ def decimal_digits(kind: str) -> tuple[int, int]:
     return int(precision), int(scale)
 
 
-def _map(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path) -> Json:
+def _map(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path) -> Any:
     key_id, value_id = field_id((*path, "key")), field_id((*path, "value"))
     keys, values = [kind.key_type for kind in physical], [kind.item_type for kind in physical]
     return {

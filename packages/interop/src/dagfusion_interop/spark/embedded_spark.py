@@ -59,8 +59,14 @@ class _Configured:
     publisher: Publisher | None
 
 
-class EmbeddedSpark(SparkEngine):
-    """The Spark engine of a connection; see `SparkEngine`."""
+def open_engine(url: str, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> SparkEngine:
+    """Open the Spark engine of a connection: the entry point that `open_spark_engine` loads."""
+    opened = EmbeddedSpark(url, engine, settings, variables)
+    return SparkEngine(opened.runs, opened.close)
+
+
+class EmbeddedSpark:
+    """The Spark engine of a connection; see `SparkEngine`. The arguments are those of `open_spark_engine`."""
 
     def __init__(self, url: str, engine: Engine, settings: Settings, variables: Mapping[str, str]) -> None:
         self._url, self._engine, self._settings, self._variables = url, engine, settings, variables

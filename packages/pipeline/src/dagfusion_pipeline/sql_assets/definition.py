@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 
 from dagfusion_pipeline.event_metadata import COLUMN_LINEAGE_KEY
+from dagfusion_pipeline.maintenance import UpstreamAsset
 from dagfusion_pipeline.sql_assets.column_lineage import column_lineage
 from dagfusion_pipeline.sql_assets.statement import Statement, parse_statement
 from dagfusion_pipeline.sql_assets.upstreams import (
-    Asset,
     Dep,
     Upstream,
     check_parameters,
@@ -45,7 +45,7 @@ def define(
     sql: str,
     partitions_def: dg.PartitionsDefinition[str] | None,
     deps: Iterable[Dep],
-    assets: Iterable[Asset] | None,
+    assets: Iterable[UpstreamAsset] | None,
 ) -> Defined:
     """Find what an asset's SQL depends on; see `sql_asset`.
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from dagfusion_pipeline.maintenance import io_manager_of
+from dagfusion_pipeline.maintenance import UpstreamAsset, io_manager_of
 from dagfusion_pipeline.sql_assets.sql_extra import check_sql_extra
 
 KINDS = frozenset({"sql", "datafusion"})
-Asset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset | dg.AssetKey | str
 
 
 def sql_asset(
@@ -19,8 +18,8 @@ def sql_asset(
     *,
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     io_manager_key: str = "io_manager",
-    deps: Iterable[Asset | dg.AssetDep] = (),
-    assets: Iterable[Asset] | None = None,
+    deps: Iterable[UpstreamAsset | dg.AssetDep] = (),
+    assets: Iterable[UpstreamAsset] | None = None,
     metadata: Mapping[str, Any] | None = None,
     kinds: AbstractSet[str] = KINDS,
     code_version: str | None = None,

@@ -11,8 +11,7 @@ import dagster as dg
 from dagfusion_contract.view import VIEW_ENTRY, view_entry
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY, table_schema
-from dagfusion_pipeline.maintenance import io_manager_of
-from dagfusion_pipeline.sql_assets.sql_asset import Asset
+from dagfusion_pipeline.maintenance import UpstreamAsset, io_manager_of
 from dagfusion_pipeline.sql_assets.sql_extra import check_sql_extra
 
 KINDS = frozenset({"sql", "view"})
@@ -23,8 +22,8 @@ def sql_view(
     sql: str,
     *,
     io_manager_key: str = "io_manager",
-    deps: Iterable[Asset | dg.AssetDep] = (),
-    assets: Iterable[Asset] | None = None,
+    deps: Iterable[UpstreamAsset | dg.AssetDep] = (),
+    assets: Iterable[UpstreamAsset] | None = None,
     metadata: Mapping[str, Any] | None = None,
     kinds: AbstractSet[str] = KINDS,
     code_version: str | None = None,

@@ -11,12 +11,12 @@ from dagfusion_contract.environments import ENVIRONMENTS, LOCAL
 from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import SqlError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY
+from dagfusion_pipeline.maintenance import UpstreamAsset
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement
 from dagfusion_pipeline.sql_assets.table_keys import find_key
 
 WINDOW = frozenset({"window_start", "window_end"})
-Asset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset | dg.AssetKey | str
-Dep = Asset | dg.AssetDep
+Dep = UpstreamAsset | dg.AssetDep
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Upstream:
         return isinstance(self.mapping, dg.AllPartitionMapping)
 
 
-def specs_by_key(assets: Iterable[Asset]) -> dict[dg.AssetKey, dg.AssetSpec]:
+def specs_by_key(assets: Iterable[UpstreamAsset]) -> dict[dg.AssetKey, dg.AssetSpec]:
     """Return a specification of each asset; of one that is only named, an empty one."""
     found = {}
     for asset in assets:

@@ -26,7 +26,7 @@ from dagfusion_query.access.grants import ALL, Caller, Grants
 from dagfusion_query.service_settings import ServiceSettings
 
 ANONYMOUS = "anonymous"
-VERSION = 1
+_FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SECRET = re.compile(r"dft_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _OTHERS_MAY_WRITE = 0o022
@@ -193,8 +193,8 @@ class Tokens:
     def _tokens_in(self, text: bytes | str) -> dict[str, Token]:
         try:
             document = json.loads(text)
-            if document["version"] != VERSION:
-                raise self._unusable(f"has version {document['version']!r}, and this reader knows {VERSION}: upgrade")
+            if document["version"] != _FORMAT:
+                raise self._unusable(f"has version {document['version']!r}, and this reader knows {_FORMAT}: upgrade")
             return {token.id: token for token in map(_token, document["tokens"])}
         except (ValueError, TypeError, KeyError) as error:
             raise self._unusable("is damaged: restore it, or remove it, which revokes every token") from error
@@ -216,7 +216,7 @@ class Tokens:
             raise self._unusable(f"cannot be written: {error.strerror}") from error
 
     def _write(self, tokens: dict[str, Token]) -> None:
-        document = {"version": VERSION, "tokens": [asdict(token) for token in tokens.values()]}
+        document = {"version": _FORMAT, "tokens": [asdict(token) for token in tokens.values()]}
         text = json.dumps(document, default=datetime.isoformat, indent=1)
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)  # mode 0600
         try:

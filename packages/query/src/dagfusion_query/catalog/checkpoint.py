@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MANIFEST, ROWS = "checkpoint.json", "rows"
+MANIFEST, ROWS_FOLDER = "checkpoint.json", "rows"
 GRACE_S = 3600.0  # a reader may still need what the last manifest stopped naming
 _ORPHAN_AGE = timedelta(hours=24)  # of an object that no manifest names; longer than any attempt to write
 _ORPHANS_EVERY_S = 6 * 3600.0
@@ -274,12 +274,12 @@ class CheckpointStore:
             return reusable[digest]
         file = File(f"{digest}-{secrets.token_hex(8)}.arrow.zst", content.size, zlib.crc32(content))
         compressed = pa.compress(content, codec="zstd", asbytes=True)
-        obstore.put(self._store, f"{self._folder}/{ROWS}/{file.name}", compressed)
+        obstore.put(self._store, f"{self._folder}/{ROWS_FOLDER}/{file.name}", compressed)
         self._unnamed[digest] = file, self._now()
         return file
 
     def _read_rows(self, file: File) -> pa.Table:
-        compressed = self._get(f"{ROWS}/{file.name}").bytes()
+        compressed = self._get(f"{ROWS_FOLDER}/{file.name}").bytes()
         try:
             content = pa.decompress(memoryview(compressed), decompressed_size=file.size, codec="zstd")
         except OSError as error:  # of damaged bytes, not of a store that does not answer
@@ -310,7 +310,7 @@ class CheckpointStore:
 
     def _delete(self, names: list[str]) -> None:
         if names:
-            obstore.delete(self._store, [f"{self._folder}/{ROWS}/{name}" for name in names])
+            obstore.delete(self._store, [f"{self._folder}/{ROWS_FOLDER}/{name}" for name in names])
 
     def _delete_orphans(self, current_names: set[str]) -> None:
         """Delete the objects of writers that stopped before they replaced the manifest."""
@@ -318,7 +318,7 @@ class CheckpointStore:
         if now_s - self._orphans_at_s < _ORPHANS_EVERY_S:
             return
         self._orphans_at_s = now_s
-        found = [meta for page in obstore.list(self._store, f"{self._folder}/{ROWS}/") for meta in page]
+        found = [meta for page in obstore.list(self._store, f"{self._folder}/{ROWS_FOLDER}/") for meta in page]
         orphans = [
             name
             for meta in found

@@ -15,7 +15,7 @@ from obstore.store import ObjectStore
 from dagfusion_client.errors import UndiscoverableError
 from dagfusion_contract.store_failure import status_of
 from dagfusion_contract.uri import (
-    LOCAL,
+    LOCAL_FILES,
     S3_SCHEMES,
     bucket_url,
     local_path,
@@ -139,7 +139,7 @@ class ForeignObjects:
 
     def _end(self, place: Place, count: int) -> Tail:
         """Return the last bytes of an object."""
-        if place.store == LOCAL and Path(f"/{place.key}").is_dir():
+        if place.store == LOCAL_FILES and Path(f"/{place.key}").is_dir():
             raise ObjectMissingError
         store = self._store(place)
         with _meaning(place):
@@ -236,4 +236,4 @@ def _local(path: str) -> Place:
     normal = os.path.normpath(path).lstrip("/")
     if not normal:
         raise UndiscoverableError("the materialization names the root folder: log the path of the file in the metadata")
-    return Place(LOCAL, f"{normal}/" if path.endswith("/") else normal)
+    return Place(LOCAL_FILES, f"{normal}/" if path.endswith("/") else normal)

@@ -25,7 +25,7 @@ from dagfusion_query.event_log.stored_event import Foreign
 _log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-FILE_NAME = "discovered.sqlite"
+RECORDS_FILE = "discovered.sqlite"
 _FORMAT = 3
 _NAMED_LEARNT = 2  # the format in which the table `records` was called `learnt`
 _BUSY_TIMEOUT_S = 10
@@ -62,7 +62,7 @@ class RecordCache:
     """
 
     def __init__(self, state_dir: Path | None) -> None:
-        self._path = None if state_dir is None else state_dir / FILE_NAME
+        self._path = None if state_dir is None else state_dir / RECORDS_FILE
         self._database = self._open()
         self._new: dict[int, tuple[int, int, str, bytes]] = {}
         self._waiting: dict[int, bytes] = {}

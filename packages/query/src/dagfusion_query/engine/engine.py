@@ -54,7 +54,7 @@ from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 
 RunPath = Literal["splice", "catalog", "staged"]
-FILE_NAME = "input_file_name"  # the function
+INPUT_FILE_NAME = "input_file_name"  # the function
 AVOID_S = 300.0  # that the large objects of a table are not read, after one of them could not be
 
 
@@ -306,7 +306,7 @@ class Engine:
         frame, is_explain = parsed(bound.context, sql, values, text)
         optimized = frame.optimized_logical_plan()
         # A copy's path, or a large object's, would be shown as the file's name.
-        names_files = FILE_NAME in text.lower()
+        names_files = INPUT_FILE_NAME in text.lower()
         policy = None if names_files or self._policy is None else self._policy.of_statement()
         choice = _Choice(policy, frozenset(bound.tables) if names_files else self._avoided_now())
         try:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 
-from dagfusion_contract.uri import LOCAL, S3
+from dagfusion_contract.uri import LOCAL_FILES, S3
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.engine.copy_requests import CopyRequests, Missing, RequestTime
 from dagfusion_query.engine.runtime import Planners, Stores, together
@@ -168,7 +168,7 @@ class ObjectRequests:
 
     async def _compare(self, file: StoredObject, spent: RequestTime) -> None:
         environment = file.table.environment
-        if file.uri.startswith(LOCAL) and not file.etag:
+        if file.uri.startswith(LOCAL_FILES) and not file.etag:
             size, etag = _local_size(file), None
         else:
             try:

@@ -26,7 +26,7 @@ from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.object_store import StoreFailure, failure_of, is_absent, store_error
 from dagfusion_query.scan.table_scan import Scan
 
-MAX_FILES = 2_000  # asked about at the most, when the error does not name the one
+MAX_COMPARED = 2_000  # asked about at the most, when the error does not name the one
 _CONCURRENCY = 16
 _COLUMNS = ["event_id", "partition_key", "uri", "size_bytes", "etag", "checksum"]
 _STABLE = (
@@ -164,7 +164,7 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
     mentioned = [file for file in files if file.path in text]
     ask = partial(check, stores=stores, reads=failure_of(error) is StoreFailure.archived)
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        found = [why for why in pool.map(ask, (mentioned or files)[:MAX_FILES]) if why is not None]
+        found = [why for why in pool.map(ask, (mentioned or files)[:MAX_COMPARED]) if why is not None]
     unavailable = [why for why in found if isinstance(why, StoreUnavailableError)]
     return (unavailable or found or [execution_error(error)])[0]
 

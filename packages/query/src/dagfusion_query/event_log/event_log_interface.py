@@ -18,7 +18,7 @@ from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 AssetKey = tuple[str, ...]
 
 BATCH = 32_768  # events that a full read hands over at once
-FEW = 32  # consolidations that it hands over at once: each may name many partitions
+CONSOLIDATIONS_AT_ONCE = 32  # consolidations that it hands over at once: each may name many partitions
 SLACK_S = 1.0  # between an id being handed out and its transaction getting a number of its own
 
 

@@ -10,7 +10,7 @@ from dagfusion_client.as_of import AsOf
 from dagfusion_query.event_log import postgres_sql as sql
 from dagfusion_query.event_log.event_log_interface import (
     BATCH,
-    FEW,
+    CONSOLIDATIONS_AT_ONCE,
     AssetKey,
     Consolidation,
     Cursor,
@@ -156,7 +156,7 @@ class PostgresEventLog:
             if self._read_asset(run, key, wiped, receive, above=fileless.above(key))
         }
         found = self._consolidations(run.stream(sql.CONSOLIDATIONS, ()))
-        while some := list(islice(found, FEW)):
+        while some := list(islice(found, CONSOLIDATIONS_AT_ONCE)):
             receive(some)
         self._fileless = FilelessAssets(highest, _evidence(run, highest), frozenset(assets.keys() - named))
         return Cursor(watermark, assets, rows=numbers)

@@ -19,7 +19,7 @@ from dagfusion_client.as_of import AsOf
 from dagfusion_client.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.event_log_interface import (
     BATCH,
-    FEW,
+    CONSOLIDATIONS_AT_ONCE,
     AssetKey,
     Consolidation,
     Cursor,
@@ -192,7 +192,7 @@ class SqliteEventLog:
             named.update(key for key, event in events if event.file is not None)
             named.update(key for key, event in before if event is not None)
         found = map(self._consolidation, connection.execute(_CONSOLIDATIONS))
-        while some := list(islice(found, FEW)):
+        while some := list(islice(found, CONSOLIDATIONS_AT_ONCE)):
             receive([event for event in some if event.objects])
         cursor = _cursor(connection, assets)
         up_to = cursor.watermark.settled

@@ -39,7 +39,7 @@ RANGE_BYTES, LEAST_RANGE_BYTES, RANGES = 16 << 20, 256 << 10, 8
 BLOCK_BYTES = 2 << 20  # of an object, in which the row groups of a block begin
 _OBJECT = ("run_id", "uri", "size_bytes", "modified", "etag", "checksum")
 MANY_FILES = 100  # small ones that are in no large object
-SMALL_BYTES = 3 << 20  # an object of this size takes about as long as a smaller one
+SMALL_OBJECT_BYTES = 3 << 20  # an object of this size takes about as long as a smaller one
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,4 +284,4 @@ def _compute(table: Table) -> ConsolidationGain:
     sizes = np.asarray(table.files["size_bytes"])
     has_version = np.asarray(pc.is_valid(table.files["etag"]).combine_chunks())
     rest = sizes[~is_replaced & has_version]
-    return ConsolidationGain(int(is_replaced.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_BYTES)
+    return ConsolidationGain(int(is_replaced.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_OBJECT_BYTES)

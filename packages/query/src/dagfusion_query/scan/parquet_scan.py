@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.uri import LOCAL
+from dagfusion_contract.uri import LOCAL_FILES
 from dagfusion_query.plan_messages import (
     CoalescePartitionsExecNode,
     ColumnStats,
@@ -184,7 +184,7 @@ class ParquetScan:
         """
         entries, store = files.entries, files.store
         if files.copied is not None:
-            entries, store = files.copied.entries, LOCAL
+            entries, store = files.copied.entries, LOCAL_FILES
         encoded = [message(FileScanExecConf.FILE_GROUPS, g) for g in _file_groups(entries, files.sizes, groups)]
         dropped = {FileScanExecConf.FILE_GROUPS}
         if files.scan.is_large:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from datafusion import Expr
 
 from dagfusion_client.returned_values import FilterEffect, ScanExplanation
-from dagfusion_contract.uri import LOCAL, store_url
+from dagfusion_contract.uri import LOCAL_FILES, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.replacing_row_groups import Flags
 from dagfusion_query.scan.archived_files import Archive, LeftOut
@@ -29,7 +29,7 @@ def scan_store(environment: str, url: str) -> str:
     Two environments may have buckets of the same name at different endpoints, and one query may read both. DataFusion
     tells stores apart by scheme and host, so the environment is in the scheme: `prod-eu+s3://bucket/`.
     """
-    if not environment or url == LOCAL:
+    if not environment or url == LOCAL_FILES:
         return url
     return f"{environment.replace('_', '-')}+{url}"
 

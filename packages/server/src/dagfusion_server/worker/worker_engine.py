@@ -19,14 +19,14 @@ from dagfusion_client.errors import InternalError, PlanError, QueryError, Resour
 from dagfusion_client.returned_values import Explanation
 from dagfusion_client.sql_text import parse_table
 from dagfusion_contract.naming import TableName
-from dagfusion_contract.uri import LOCAL, local_path
+from dagfusion_contract.uri import LOCAL_FILES, local_path
 from dagfusion_query.access.grants import Grants, Scopes
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, readable
 from dagfusion_query.catalog.past_tables import PastSnapshots, as_past
 from dagfusion_query.engine.copy_requests import Missing, RequestTime
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
-from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
+from dagfusion_query.engine.engine import INPUT_FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.object_requests import new_objects
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.engine.runtime import Job
@@ -255,7 +255,7 @@ class WorkerEngine(Engine):
         """Return the local folder that holds all files of a table, "" if they are in a bucket."""
         if table not in self._folders:
             uris = pa.concat_tables([table.files.select(["uri"]), table.consolidated.select(["uri"])])["uri"]
-            uris = uris.filter(pc.starts_with(uris, LOCAL))
+            uris = uris.filter(pc.starts_with(uris, LOCAL_FILES))
             ends = pc.min_max(uris).as_py()
             folders = {str(PurePosixPath(local_path(uri)).parent) for uri in ends.values() if uri}
             self._folders[table] = os.path.commonpath(folders).rstrip("/") if folders else ""
@@ -342,4 +342,4 @@ def _runs(prepared: Prepared) -> list[str]:
 
 def _names_files(sql: str, prepared: Prepared) -> bool:
     """Return True if a result may hold the paths of files."""
-    return FILE_NAME in sql.lower() and f"{FILE_NAME}(" in prepared.logical.display_indent()
+    return INPUT_FILE_NAME in sql.lower() and f"{INPUT_FILE_NAME}(" in prepared.logical.display_indent()

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-TYPES = {
+MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -54,7 +54,7 @@ class Page:
         """Prepare the responses for a file; `name` is its path in the folder."""
         path = "/" if name == INDEX else f"/{name}"
         headers = {
-            "Content-Type": TYPES[PurePosixPath(name).suffix],
+            "Content-Type": MEDIA_TYPES[PurePosixPath(name).suffix],
             "Content-Security-Policy": POLICY,
             "Cache-Control": _FOR_EVER if path.startswith(ASSETS) else _ASK_FIRST,
             "ETag": f'"{hashlib.sha256(content).hexdigest()[:20]}"',

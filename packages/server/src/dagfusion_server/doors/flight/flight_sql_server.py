@@ -12,9 +12,9 @@ from dagfusion_client.as_of import read_as_of
 from dagfusion_client.commands_and_tickets import (
     DIFF,
     EXPLAIN,
+    GENERATIONS,
     QUERY,
     QUERY_HEADER,
-    REVISIONS,
     TABLES,
     decode,
     encoded,
@@ -55,7 +55,7 @@ _NO_TRANSACTIONS = "there are no transactions here: each statement sees one stat
 _OWN_ACTIONS = {
     EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
     QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
-    REVISIONS: 'Return what the latest runs wrote of a table, in JSON; the body is {"table", "limit"}.',
+    GENERATIONS: 'Return what the latest runs wrote of a table, in JSON; the body is {"table", "limit"}.',
     DIFF: 'Compare two states of a table, in JSON; the body is {"table", "before", "after"}.',
     TABLES: "Return environments and tables, in JSON; only the environments where the body is `none`.",
 }
@@ -289,7 +289,7 @@ class Actions:
             return encode(_tables(self._bridge.call(self._states(caller), context), with_tables=body != b"none"))
         if action == QUERY:
             return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), context))
-        if action == REVISIONS:
+        if action == GENERATIONS:
             request = _request(GenerationsRequest, body)
             limit = min(max(request.limit, 0), REVISIONS_LIMIT)
             listed = self._service.revisions(parse_table(request.table), limit, caller)
