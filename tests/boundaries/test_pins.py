@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.boundaries.layers import QUERY_SIDE
+
 # Installed by whoever made the environment, and needed by nothing in it.
 SEEDS = {"pip", "setuptools", "wheel"}
 
@@ -70,7 +72,7 @@ def met(wanted: Requirement, versions: dict[str, str]) -> bool:
 
 def test_the_packages_of_the_query_side_have_one_version(root: Path) -> None:
     """They import each other's private modules, and `pip install -U` of one must not leave older ones beside it."""
-    names = {f"dagfusion-{name}" for name in ("client", "query", "interop", "server", "cli")}
+    names = {canonicalize_name(name) for name in QUERY_SIDE}
     tables = {name: table for name, table in projects(root).items() if name in names}
     [version] = {table["project"]["version"] for table in tables.values()}
     asked = [wanted for table in tables.values() for wanted in requirements(table) if wanted.name in names]

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+import dagfusion_client
 import dagfusion_query
 from dagfusion_client.errors import EventLogSchemaError, EventLogUnavailableError, SettingsError, StaleObjectError
 from dagfusion_query import connection as embedded
@@ -75,6 +76,20 @@ def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
 def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, str], message: str) -> None:
     with pytest.raises(dagfusion_query.QueryError, match=message.replace("(", r"\(")):
         dagfusion_query.connect(settings={"DAGFUSION_HOME": str(tmp_path), **settings})
+
+
+@pytest.mark.parametrize("arguments", [{}, {"environment": "prod"}, {"token": "t"}])
+def test_a_wrong_url_of_a_service_is_named_whatever_else_is_given(arguments: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="DAGFUSION_URL must be a URL that begins with http"):
+        dagfusion_query.connect(settings={"DAGFUSION_URL": "localhost:8080"}, **arguments)
+
+
+def test_the_client_alone_connects_to_services_only() -> None:
+    with pytest.raises(SettingsError, match="no query service is named"):
+        dagfusion_client.connect(settings={})
+    with pytest.raises(SettingsError, match="url must be a URL that begins with http") as caught:
+        dagfusion_client.connect("postgresql://user:hunter2@127.0.0.1/dagster", settings={})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_secrets_are_in_no_repr_and_no_message(tmp_path: Path) -> None:

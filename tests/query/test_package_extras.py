@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import dagfusion_client
 import dagfusion_query
 import dagfusion_query.errors
 from dagfusion_client import errors
@@ -62,6 +63,10 @@ def test_the_spark_engine_is_asked_for_only_where_a_server_is_set(
     for engine in ("auto", "spark"):
         with pytest.raises(MissingExtraError, match=missing):
             there.sql("SELECT 1", engine=engine)
+
+
+def test_the_client_has_the_public_names_of_the_engine() -> None:
+    assert dagfusion_client.__all__ == dagfusion_query.__all__
 
 
 def test_the_errors_of_the_engine_are_those_of_the_client() -> None:

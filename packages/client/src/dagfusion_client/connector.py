@@ -9,9 +9,7 @@ from dagfusion_client.errors import SettingsError, needs
 from dagfusion_client.settings import READER, SERVICE_URL, ClientSettings, is_service_url
 from dagfusion_contract.uri import scheme_of
 
-# The client of each scheme; only the one that is used is imported.
 _HTTP, _FLIGHT = ("http_client", "HttpConnection"), ("flight_client", "FlightConnection")
-_CLIENTS = {"http": _HTTP, "https": _HTTP, "grpc": _FLIGHT, "grpc+tcp": _FLIGHT, "grpc+tls": _FLIGHT}
 
 
 def connect(
@@ -35,7 +33,7 @@ def connect(
         raise SettingsError("no query service is named: give its URL, or set DAGFUSION_URL")
     if not is_service_url(where):
         raise READER.refusal("url" if url else "DAGFUSION_URL", SERVICE_URL, where)
-    module, name = _CLIENTS[scheme_of(where)]
+    module, name = _HTTP if scheme_of(where) in ("http", "https") else _FLIGHT  # only one is imported
     with needs("flight", "a connection over Arrow Flight SQL"):
         make = getattr(import_module(f"dagfusion_client.{module}"), name)
     connection: Connection = make(where, token or defaults.token)

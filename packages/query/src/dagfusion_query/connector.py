@@ -33,9 +33,9 @@ def connect(
         QueryError: The event log cannot be read, or the service does not answer.
     """
     variables = os.environ if settings is None else settings
-    is_service = is_service_url(source) if source else bool(ClientSettings.read(variables).url)
-    if is_service:
-        if environment is not None:
+    url = source or ClientSettings.read(variables).url
+    if url and (not source or is_service_url(url)):
+        if environment is not None and is_service_url(url):
             raise SettingsError(
                 f"a service has its own environments, so that {environment!r} cannot be chosen here: name their schemas"
             )
