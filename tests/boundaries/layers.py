@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 LAYERS: Mapping[str, Sequence[str]] = {
     "dagfusion_contract": (
         "errors",
+        "handover_loop",
         "setting_declarations",
         "environments",
         "uri",

@@ -8,11 +8,14 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from functools import partial
+from typing import cast
 
+import pyarrow as pa
 import pytest
+from datafusion import RecordBatchStream
 
 from dagfusion_client.errors import ConnectionClosedError
-from dagfusion_query.engine.runtime import Job, Loop, Planners, together
+from dagfusion_query.engine.runtime import Job, Loop, Planners, arrow_batches, together
 
 ROUNDS = 200
 
@@ -48,6 +51,21 @@ def test_a_loop_that_is_closed_cancels_what_runs_and_takes_no_more(complaints: l
         loop.submit(_forever())
     gc.collect()
     assert complaints == []
+
+
+def test_the_end_of_a_stream_holds_no_frame() -> None:
+    """DataFusion's thread drops it, and would free on that thread what the frames hold."""
+    end = StopAsyncIteration()
+
+    class Stream:
+        async def __anext__(self) -> None:
+            raise end
+
+    async def received() -> list[pa.RecordBatch]:
+        return [batch async for batch in arrow_batches(cast("RecordBatchStream", Stream()))]
+
+    assert asyncio.run(received()) == []
+    assert end.__traceback__ is None
 
 
 @pytest.mark.usefixtures("heavy")

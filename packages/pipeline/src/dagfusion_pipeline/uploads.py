@@ -13,6 +13,8 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import pyarrow as pa
 
+from dagfusion_contract.handover_loop import HandoverLoop
+
 Result = TypeVar("Result")
 Stored = TypeVar("Stored")
 Put: TypeAlias = Callable[[str, pa.Buffer | Path], Coroutine[Any, Any, Stored]]
@@ -134,7 +136,7 @@ async def all_or_none(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Resul
 @contextmanager
 def background_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """Run an event loop in a thread of its own: the caller may be inside an event loop already, as a notebook is."""
-    loop = asyncio.new_event_loop()
+    loop = HandoverLoop()
     thread = threading.Thread(target=loop.run_forever, name="dagfusion-store", daemon=True)
     thread.start()
     try:

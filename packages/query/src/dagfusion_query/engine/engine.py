@@ -16,6 +16,7 @@ from datafusion import DataFrame, ExecutionPlan, LogicalPlan
 from dagfusion_client.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_client.parameters import Params, Values, scalars
 from dagfusion_client.returned_values import Explanation
+from dagfusion_contract.handover_loop import HandoverLoop
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.copy_requests import RequestTime
@@ -148,7 +149,7 @@ class Engine:
         environments: Mapping[str, Settings] | None = None,
         planners: int = PLANNERS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = HandoverLoop,
     ) -> None:
         self._settings = settings
         environments = {settings.environment: settings} if environments is None else environments

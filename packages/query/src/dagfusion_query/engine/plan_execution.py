@@ -19,7 +19,7 @@ from dagfusion_query.engine.datafusion_errors import is_decoding_error
 from dagfusion_query.engine.object_requests import ObjectRequests
 from dagfusion_query.engine.plan_metrics import file_openings, opened_files, read_bytes, repeated_openings, waited_s
 from dagfusion_query.engine.reuse import Keeper, timed
-from dagfusion_query.engine.runtime import Loop, Planners, Stores
+from dagfusion_query.engine.runtime import Loop, Planners, Stores, arrow_batches
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
 from dagfusion_query.object_cache.claims import BEAT_S
 from dagfusion_query.object_cache.copies import CopyUse, TableFetch
@@ -291,8 +291,9 @@ class ExecutionContext:
 
 async def frame_batches(frame: DataFrame, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a statement that reads no table."""
-    async for batch in await execution_context.planners.call(frame.execute_stream):
-        yield batch.to_pyarrow()
+    stream = await execution_context.planners.call(frame.execute_stream)
+    async for batch in arrow_batches(stream):
+        yield batch
 
 
 async def spliced_batches(spliced: Spliced, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
@@ -348,14 +349,14 @@ async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext
         if spliced.in_place:
             execution_context.in_place.append(plan)
         else:
-            async for batch in stream:
-                yield batch.to_pyarrow()
+            async for batch in arrow_batches(stream):
+                yield batch
             return
         last = None
-        async for batch in stream:
+        async for batch in arrow_batches(stream):
             if last is not None:
                 yield last
-            last = batch.to_pyarrow()
+            last = batch
         await execution_context.check()
         execution_context.unchecked.clear()
         if last is not None:

@@ -2,17 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import obstore
-from datafusion import SessionContext
+import pyarrow as pa
+from datafusion import RecordBatchStream, SessionContext
 from datafusion.object_store import AmazonS3
 from obstore.store import ObjectStore
 
 from dagfusion_client.errors import ConnectionClosedError, StoreUnavailableError
+from dagfusion_contract.handover_loop import HandoverLoop
 from dagfusion_contract.uri import object_path, store_parts, store_url
 from dagfusion_query.object_store import open_store, store_keys
 from dagfusion_query.settings import Settings
@@ -97,7 +99,7 @@ class Loop:
         new: Makes the loop.
     """
 
-    def __init__(self, new: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+    def __init__(self, new: Callable[[], asyncio.AbstractEventLoop] = HandoverLoop) -> None:
         self._loop = new()
         self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name="dagfusion-execute", daemon=True)
@@ -134,6 +136,21 @@ class Loop:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_END_S)
+
+
+async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBatch]:
+    """Yield the batches of a stream of DataFusion.
+
+    Its end is an exception that DataFusion's thread may be the last to drop, with all that the frames of its traceback
+    hold: that thread would remove the session's folder, and abort the process if Python shuts down meanwhile.
+    """
+    while True:
+        try:
+            batch = await anext(stream)
+        except StopAsyncIteration as end:
+            end.__traceback__ = None
+            return
+        yield batch.to_pyarrow()
 
 
 class Job(Generic[T]):
