@@ -1,6 +1,7 @@
 """The runtime of the engine: threads with deep stacks for planning, an event loop for execution, and object stores."""
 
 import asyncio
+import atexit
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
@@ -104,6 +105,7 @@ class Loop:
         self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name="dagfusion-execute", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # no thread of a library may come back to Python later, also if nobody closes this
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         """Start a coroutine; cancelling the future cancels it.
@@ -123,6 +125,7 @@ class Loop:
             if self._closed:
                 return
             self._closed = True
+        atexit.unregister(self.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._end())
