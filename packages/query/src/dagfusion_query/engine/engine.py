@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan
@@ -47,9 +47,9 @@ from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.redact import with_names
 from dagfusion_query.scan.archived_files import warnings_of
-from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
+from dagfusion_query.scan.copied_objects import ScanReads
 from dagfusion_query.scan.parquet_scan import Breadth
-from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
+from dagfusion_query.scan.splice import NotSpliceable, Planning, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
@@ -309,46 +309,48 @@ class Engine:
         # A copy's path, or a large object's, would be shown as the file's name.
         names_files = INPUT_FILE_NAME in text.lower()
         policy = None if names_files or self._policy is None else self._policy.of_statement()
-        choice = _Choice(policy, frozenset(bound.tables) if names_files else self._avoided_now())
+        avoid = frozenset(bound.tables) if names_files else self._avoided_now()
+        tables, counting = [*bound.tables.values()], bound.session.counting
+        planning = Planning(bound.context, tables, self._breadth, policy, avoid, counting)
         try:
-            work = self._work(optimized, bound, choice)
+            work = _work(optimized, planning)
         except NotSpliceable as error:
-            work = self._unreduced_work(sql, values, bound, choice, error)
+            work = _unreduced_work(sql, values, bound, planning, error)
         for environment, store in () if work is None else work.stores:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
         schema = result_schema(optimized, bound.context)
         return Prepared(schema, scans, optimized, is_explain, is_repeatable(text), (text, key), bound, work, frame)
 
-    def _work(self, optimized: LogicalPlan, bound: BoundSession, choice: "_Choice") -> Spliced | Staged | None:
-        tables, policy, avoid = [*bound.tables.values()], *choice
-        try:
-            return splice(
-                optimized, bound.context, tables, self._breadth, policy, avoid=avoid, counting=bound.session.counting
-            )
-        except NotSpliceable:
-            # Where DataFusion cannot plan the statement at all, this raises its own error.
-            bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
-        try:
-            return stage(optimized, bound.context, tables, self._breadth, policy, avoid=avoid)
-        except NotSpliceable:
-            if not names_a_table(optimized, tables):
-                return None
-            raise
 
-    def _unreduced_work(
-        self, sql: str, values: Values, bound: BoundSession, choice: "_Choice", reduced: NotSpliceable
-    ) -> Spliced | Staged | None:
-        """Plan a statement again without the rules that replace parts without rows by an EmptyRelation."""
-        views = named_views(sql, bound.session.views)
-        bound.session.unreduced_views.plan(views)
-        frame, _ = parsed(bound.session.unreduced, sql, values, expanded(sql, views))
-        try:
-            return self._work(frame.optimized_logical_plan(), bound, choice)
-        except NotSpliceable:
-            raise PlanError(
-                f"this statement cannot be run over tables, because its plan does not serialize ({reduced})"
-            ) from reduced
+def _work(optimized: LogicalPlan, planning: Planning) -> Spliced | Staged | None:
+    """Return how a statement reads its tables; None if it reads none."""
+    try:
+        return splice(optimized, planning)
+    except NotSpliceable:
+        # Where DataFusion cannot plan the statement at all, this raises its own error.
+        planning.context.create_dataframe_from_logical_plan(optimized).execution_plan()
+    try:
+        return stage(optimized, planning)
+    except NotSpliceable:
+        if not names_a_table(optimized, planning.tables):
+            return None
+        raise
+
+
+def _unreduced_work(
+    sql: str, values: Values, bound: BoundSession, planning: Planning, reduced: NotSpliceable
+) -> Spliced | Staged | None:
+    """Plan a statement again without the rules that replace parts without rows by an EmptyRelation."""
+    views = named_views(sql, bound.session.views)
+    bound.session.unreduced_views.plan(views)
+    frame, _ = parsed(bound.session.unreduced, sql, values, expanded(sql, views))
+    try:
+        return _work(frame.optimized_logical_plan(), planning)
+    except NotSpliceable:
+        raise PlanError(
+            f"this statement cannot be run over tables, because its plan does not serialize ({reduced})"
+        ) from reduced
 
 
 def _as_files(scan: Scan) -> Scan:
@@ -372,13 +374,6 @@ def _clear_errors(bound: BoundSession, sql: str = "", current: Snapshot | None =
         if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
             raise left_out from error
         raise wrong from error
-
-
-class _Choice(NamedTuple):
-    """Which local copies a statement reads, and of which tables it reads no large object."""
-
-    policy: CopyPolicy | None
-    avoid: frozenset[TableName]
 
 
 def _raise_problem(text: str, snapshot: Snapshot, session: Session) -> None:

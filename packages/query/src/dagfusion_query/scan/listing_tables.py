@@ -119,10 +119,16 @@ class Template:
     Args:
         folder: A folder that is this table's alone.
         partition_schema: The partition columns in path order.
+
+    Attributes:
+        url: The path of `home` as a logical plan has it.
+        prefix: The beginning of the paths of all its folders as a physical plan has them.
     """
 
     def __init__(self, folder: Path, partition_schema: pa.Schema) -> None:
         self.folder = folder
+        self.url = folder_url(f"{self._slot_folder(0, 0)}/").encode()
+        self.prefix = f"{folder}/".lstrip("/").encode()
         values = [(f.name, _witness_values(f.type)) for f in partition_schema]
         self._leaves = [Path(*(f"{name}={bounds[end]}" for name, bounds in values)) for end in (0, 1)]
         self._ready: set[Path] = set()
@@ -138,7 +144,7 @@ class Template:
         The witnesses of a small scan have one row each, those of others many. Their partition values are the least and
         the greatest by turns: DataFusion takes a column for a constant if all files have one value.
         """
-        folder = self.folder / f"s{slot}" / f"{'small' if is_small else 'k'}{groups}"
+        folder = self._slot_folder(slot, groups, is_small=is_small)
         if folder not in self._ready:
             # A missing template would be an empty table: a wrong result, not an error. So it is complete before it is
             # known.
@@ -148,6 +154,9 @@ class Template:
                 (folder / self._leaves[i % 2] / f"{i}.parquet").write_bytes(_witness(1 if is_small else _MANY_ROWS))
             self._ready.add(folder)
         return f"{folder}/"
+
+    def _slot_folder(self, slot: int, groups: int, *, is_small: bool = False) -> Path:
+        return self.folder / f"s{slot}" / f"{'small' if is_small else 'k'}{groups}"
 
 
 class Scratch:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +27,7 @@ from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan
 from dagfusion_query.scan.copied_objects import CopiedScan, CopyPolicy, ScanReads
 from dagfusion_query.scan.false_constants import without_false_constants
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
-from dagfusion_query.scan.listing_tables import Template, folder_url
+from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
 from dagfusion_query.scan.plan_faults import (
     MORE_OPERATORS,
@@ -88,26 +89,36 @@ class Spliced:
         return len(self.plan)
 
 
-def splice(
-    optimized: LogicalPlan,
-    context: SessionContext,
-    tables: Sequence[ScannedTable],
-    breadth: Breadth,
-    policy: CopyPolicy | None = None,
-    *,
-    avoid: Container[TableName] = (),
-    counting: SessionContext | None = None,
-) -> Spliced:
-    """Plan a query over the files that its filters keep.
+class Planning(NamedTuple):
+    """The session, tables and limits that a statement is planned with.
 
-    Args:
-        optimized: The query's optimized logical plan over template tables.
-        context: The session that it was planned in.
-        tables: The tables that the query can name.
+    Attributes:
+        context: The session that its logical plan was made in.
+        tables: The tables that it can name.
         breadth: How wide a scan is.
         policy: Which objects are read from local copies; None for none.
         avoid: The tables of which no large object is read.
         counting: The session that plans joins with small tables: it counts the rows of witnesses.
+    """
+
+    context: SessionContext
+    tables: Sequence[ScannedTable]
+    breadth: Breadth
+    policy: CopyPolicy | None = None
+    avoid: Container[TableName] = ()
+    counting: SessionContext | None = None
+
+    def named(self, logical: bytes) -> list[ScannedTable]:
+        """Return the tables that an encoded logical plan names."""
+        return [scan_table for scan_table in self.tables if scan_table.template.url in logical]
+
+
+def splice(optimized: LogicalPlan, planning: Planning) -> Spliced:
+    """Plan a query over the files that its filters keep.
+
+    Args:
+        optimized: The query's optimized logical plan over template tables.
+        planning: What it is planned with.
 
     Raises:
         NotSpliceable: The plan does not serialize, or loses a part on the way.
@@ -116,48 +127,44 @@ def splice(
     if lost := lost_in_physical_plan(text):
         raise NotSpliceable(f"the physical plan would lose {lost}")
     logical = encoded_plan(optimized)
+    context, named = planning.context, planning.named(logical)
     slots: list[_Slot] = []
     answered: list[Scan] = []
+    reads: list[ScanReads] = []
     is_join = "Join" in text
-    for scan_table in tables:
+    for scan_table in named:
         logical = answer_aggregates(logical, scan_table, answered, context)
-        logical = _point_at_witnesses(logical, scan_table, slots, context, breadth, is_join=is_join)
+        logical = _point_at_witnesses(logical, scan_table, slots, context, planning.breadth, is_join=is_join)
     misplaced = may_misplace_filters(optimized, text, context)
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
     try:
-        logical = without_false_constants(logical, text, context)
-        logical = exact_aggregates(logical, text, context)
-        logical = keep_filters_in_place(logical, context) if misplaced else logical
-        physical = _counted(logical, slots, counting) or _physical(logical, context)
-        merged = physical.partition_count > 1
+        logical = without_faults(logical, text, context, misplaced=misplaced)
+        physical = _counted(logical, slots, planning.counting) or _physical(logical, context)
         encoded = physical.to_bytes()
         is_deep = may_be_deep(text) and not is_decoded(encoded, context, MORE_OPERATORS)
     except Exception as error:
         raise NotSpliceable(f"the plan does not serialize: {error}") from error
-    for slot in slots:
-        if slot.witness not in encoded and slot.scan.count and not _is_merged(slot, slots, encoded):
-            raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
+    _check_scans(encoded, slots)
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
-    reads: list[ScanReads] = []
     for slot in slots:
-        large = slot.scan if slot.scan.table.name in avoid else slot.scan_table.with_large(slot.scan)
+        large = slot.scan if slot.scan.table.name in planning.avoid else slot.scan_table.with_large(slot.scan)
         reading = replace(slot, scan=large)
-        encoded, read = _put_files(encoded, reading, breadth, policy, is_lazy=is_lazy, misplaced=misplaced)
+        encoded, read = _put_files(encoded, reading, planning, is_lazy=is_lazy, misplaced=misplaced)
         reads.append(read)
-    _check(encoded, [scan_table.template for scan_table in tables])
-    encoded = message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded
+    _check_templates(encoded, planning.tables)
+    if physical.partition_count > 1:
+        encoded = message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded))
     if is_deep and not is_decoded(encoded, context):
         raise NotSpliceable("the physical plan is nested too deep to be decoded")
-    every = {scan_table.table.name for scan_table in tables}
-    without_large = partial(splice, optimized, context, tables, breadth, policy, avoid=every, counting=counting)
+    without_large = planning._replace(avoid={scan_table.table.name for scan_table in planning.tables})
     return Spliced(
         encoded,
         answered,
         reads,
         frozenset((s.scan.table.environment, s.scan_table.store) for s in slots if s.scan.count and s.scan_table.store),
-        lambda: splice(optimized, context, tables, breadth, avoid=avoid, counting=counting),
-        without_large if any(read.scan.large for read in reads) else None,
+        partial(splice, optimized, planning._replace(policy=None)),
+        partial(splice, optimized, without_large) if any(read.scan.large for read in reads) else None,
     )
 
 
@@ -171,6 +178,20 @@ def encoded_plan(optimized: LogicalPlan) -> bytes:
         return keep_unlimited(bytes(optimized.to_bytes()))
     except Exception as error:
         raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
+
+
+def without_faults(logical: bytes, text: str, context: SessionContext, *, misplaced: bool) -> bytes:
+    """Return an encoded logical plan that keeps its meaning when DataFusion plans it.
+
+    Args:
+        logical: The plan.
+        text: The plan as text, before anything in it was replaced.
+        context: The session that it was planned in.
+        misplaced: Whether filters may be misplaced; see `may_misplace_filters`.
+    """
+    logical = without_false_constants(logical, text, context)
+    logical = exact_aggregates(logical, text, context)
+    return keep_filters_in_place(logical, context) if misplaced else logical
 
 
 @dataclass(frozen=True)
@@ -239,9 +260,7 @@ def _same_files(one: Scan, other: Scan) -> bool:
 
 def answer_aggregates(logical: bytes, scan_table: ScannedTable, answered: list[Scan], context: SessionContext) -> bytes:
     """Replace the aggregates over scans of a table whose rows the catalog knows."""
-    home = folder_url(scan_table.template.home).encode()
-    if home not in logical:
-        return logical
+    home = scan_table.template.url
 
     def change(node: bytes) -> bytes | None:
         found = aggregate_over_scan(node)
@@ -269,9 +288,7 @@ def _point_at_witnesses(
     is_join: bool,
 ) -> bytes:
     """Point each scan at a template folder of its own, and drop the filters that the catalog decided."""
-    home = folder_url(scan_table.template.home).encode()
-    if home not in logical:
-        return logical
+    home = scan_table.template.url
 
     def change(scan_node: bytes) -> bytes | None:
         if home not in children(scan_node, ListingTableScanNode.PATHS):
@@ -290,16 +307,8 @@ def _point_at_witnesses(
             for field in fields(scan_node)
             if field.number not in (ListingTableScanNode.PATHS, ListingTableScanNode.FILTERS)
         )
-        slots.append(
-            _Slot(
-                scan_table,
-                scan,
-                folder,
-                node := b"".join(message(ListingTableScanNode.FILTERS, f) for f in undecided) + rest,
-                groups,
-                is_small,
-            )
-        )
+        node = b"".join(message(ListingTableScanNode.FILTERS, f) for f in undecided) + rest
+        slots.append(_Slot(scan_table, scan, folder, node, groups, is_small))
         return message(ListingTableScanNode.PATHS, folder_url(folder).encode()) + node
 
     return rewrite(logical, home, change)
@@ -313,7 +322,7 @@ def _filters(scan_node: bytes, context: SessionContext) -> list[Expr]:
 
 
 def _put_files(
-    physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool, misplaced: bool
+    physical: bytes, slot: _Slot, planning: Planning, *, is_lazy: bool, misplaced: bool
 ) -> tuple[bytes, ScanReads]:
     """Replace the witnesses of one scan by its files."""
     scan, scan_table = slot.scan, slot.scan_table
@@ -331,8 +340,8 @@ def _put_files(
         node = node.unfiltered() if misplaced else node
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scan_table.layout.partition_schema.names))
-        parts = list(_parts(scan, scan_table, store, None if skips else policy))
-        return node.over_all(scan, parts, breadth)
+        parts = list(_parts(scan, scan_table, store, None if skips else planning.policy))
+        return node.over_all(scan, parts, planning.breadth)
 
     encoded = rewrite_scan(physical, slot.witness, put)
     in_place = [part.scan for part in parts if part.copied is None] if parts else scan.parts
@@ -365,11 +374,18 @@ def _small_parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyP
             yield FilesToRead(part, entries, part.sizes, pc.max(part.sizes).as_py(), store, copies)
 
 
-def _check(physical: bytes, templates: Sequence[Template]) -> None:
+def _check_scans(physical: bytes, slots: Sequence[_Slot]) -> None:
+    """Refuse a plan without one of the scans: it may have a result that was computed from witnesses."""
+    for slot in slots:
+        if slot.witness not in physical and slot.scan.count and not _is_merged(slot, slots, physical):
+            raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
+
+
+def _check_templates(physical: bytes, tables: Sequence[ScannedTable]) -> None:
     """Refuse a plan that still reads a template: it would answer as if the table were empty."""
-    for template in templates:
-        if f"{template.folder}/".lstrip("/").encode() in physical:
-            raise NotSpliceable(f"a scan still points at the template {template.folder}")
+    for scan_table in tables:
+        if scan_table.template.prefix in physical:
+            raise NotSpliceable(f"a scan still points at the template {scan_table.template.folder}")
 
 
 def _mention(scan_node: bytes, scan_table: ScannedTable) -> Mention:

@@ -8,27 +8,29 @@ DataFusion evaluates every predicate, and objects are read and checked as they a
     ListingTableScanNode {paths 2, projection 4: {columns 1}, filters 6, table_name 14}
 """
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
-from dagfusion_contract.naming import TableName
 from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
-from dagfusion_query.scan.aggregate_faults import exact_aggregates
-from dagfusion_query.scan.copied_objects import CopyPolicy, ScanReads
-from dagfusion_query.scan.false_constants import without_false_constants
-from dagfusion_query.scan.listing_tables import folder_url
-from dagfusion_query.scan.parquet_scan import Breadth
-from dagfusion_query.scan.plan_faults import keep_filters_in_place, may_misplace_filters
+from dagfusion_query.scan.copied_objects import ScanReads
+from dagfusion_query.scan.plan_faults import may_misplace_filters
 from dagfusion_query.scan.prune import column_names
-from dagfusion_query.scan.splice import NotSpliceable, Spliced, answer_aggregates, encoded_plan, splice
+from dagfusion_query.scan.splice import (
+    NotSpliceable,
+    Planning,
+    Spliced,
+    answer_aggregates,
+    encoded_plan,
+    splice,
+    without_faults,
+)
 from dagfusion_query.scan.table_scan import Scan, ScannedTable
 from dagfusion_query.wire import children, fields, message, rewrite
 
@@ -107,45 +109,31 @@ class Staged:
         return context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical))
 
 
-def stage(
-    optimized: LogicalPlan,
-    context: SessionContext,
-    tables: Sequence[ScannedTable],
-    breadth: Breadth,
-    policy: CopyPolicy | None = None,
-    *,
-    avoid: Container[TableName] = (),
-) -> Staged:
+def stage(optimized: LogicalPlan, planning: Planning) -> Staged:
     """Plan a statement over local files that hold the rows of its scans.
 
     Args:
         optimized: The statement's optimized logical plan over template tables.
-        context: The session that it was planned in.
-        tables: The tables that the statement can name.
-        breadth: How wide a scan is.
-        policy: Which objects are read from local copies; None for none.
-        avoid: The tables of which no large object is read.
+        planning: What it is planned with.
 
     Raises:
         NotSpliceable: The logical plan does not serialize, or cannot be read again.
     """
     logical = encoded_plan(optimized)
+    named = planning.named(logical)
     answered: list[Scan] = []
-    for scan_table in tables:
-        logical = answer_aggregates(logical, scan_table, answered, context)
-    logical = _replannable(logical, optimized, context)
-    plan = partial(splice, context=context, breadth=breadth, policy=policy, avoid=avoid)
+    for scan_table in named:
+        logical = answer_aggregates(logical, scan_table, answered, planning.context)
+    logical = _replannable(logical, optimized, planning.context)
     stages: list[Stage] = []
-    for scan_table in tables:
-        home = folder_url(scan_table.template.home).encode()
-        if home not in logical:
-            continue
+    for scan_table in named:
+        home = scan_table.template.url
 
         def change(node: bytes, scan_table: ScannedTable = scan_table, home: bytes = home) -> bytes | None:
             if home not in children(node, ListingTableScanNode.PATHS):
                 return None
             marker = f"file:///staged/{len(stages)}/".encode()
-            stages.append(_stage(marker, node, scan_table, context, plan))
+            stages.append(_stage(marker, node, scan_table, planning))
             return _with_paths(node, marker)
 
         logical = rewrite(logical, home, change)
@@ -156,10 +144,8 @@ def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext
     """Return an encoded plan that keeps its meaning when it is planned again, which is how an execution begins."""
     text = optimized.display_indent()
     try:
-        logical = without_false_constants(logical, text, context)
-        logical = exact_aggregates(logical, text, context)
-        if may_misplace_filters(optimized, text, context):
-            logical = keep_filters_in_place(logical, context)
+        misplaced = may_misplace_filters(optimized, text, context)
+        logical = without_faults(logical, text, context, misplaced=misplaced)
         context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical)).execution_plan()
     except Exception as error:
         raise NotSpliceable(f"the logical plan cannot be planned again: {error}") from error
@@ -177,9 +163,8 @@ def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
     return any(f"{line.strip()}\n".startswith(heads) for line in plan.display_indent().splitlines())
 
 
-def _stage(
-    marker: bytes, node: bytes, scan_table: ScannedTable, context: SessionContext, plan: Callable[..., Spliced]
-) -> Stage:
+def _stage(marker: bytes, node: bytes, scan_table: ScannedTable, planning: Planning) -> Stage:
+    context = planning.context
     filters = [Expr.from_bytes(data, context) for data in children(node, ListingTableScanNode.FILTERS)]
     leaf = LogicalPlan.from_bytes(
         context, message(LogicalPlanNode.LISTING_SCAN, _projecting(node, _columns(node, filters, scan_table)))
@@ -188,7 +173,8 @@ def _stage(
     for expr in filters:
         frame = frame.filter(expr)
     optimized = frame.optimized_logical_plan()
-    plans = [plan(optimized, tables=[part]) for part in _by_store(scan_table)]
+    parts = (planning._replace(tables=[part], counting=None) for part in _by_store(scan_table))
+    plans = [splice(optimized, part) for part in parts]
     return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), plans, scan_table.table)
 
 
