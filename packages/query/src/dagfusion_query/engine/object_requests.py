@@ -69,7 +69,7 @@ class ObjectRequests:
             OSError: The copies' folder cannot be written to.
         """
         if self._copies is None or not scans:
-            yield [], await planners.call(start)
+            yield [], None
             return
         pins = ExitStack()
         # Locks, files and checksums block, and other executions share the event loop.
