@@ -108,11 +108,11 @@ class WorkerProcess:
         Raises:
             ProtocolError: The process has sent something that is no message.
         """
-        while (message := self._received()) is None:
-            count = await self._fill()
-            if not count:
-                return None
-        return message
+        while True:
+            try:
+                return self._arrived_message()
+            except BlockingIOError:
+                await self._readable()
 
     def receive_now(self, kind: Kind) -> Message | None:
         """Return the next message if it has arrived and is of this kind; otherwise it is left for `receive`.
@@ -120,35 +120,33 @@ class WorkerProcess:
         Raises:
             ProtocolError: As `receive`.
         """
-        while (message := self._received()) is None:
+        try:
+            message = self._arrived_message()
+        except BlockingIOError:
+            return None
+        if message is not None and message.kind is not kind:
+            self._left, message = message, None
+        return message
+
+    def _arrived_message(self) -> Message | None:
+        """Return the next message if all of it has arrived, or None when the process has closed its end.
+
+        Raises:
+            BlockingIOError: More of it has to arrive.
+            ProtocolError: As `receive`.
+        """
+        message, self._left = self._left, None
+        while message is None and (message := self._decoder.next()) is None:
             try:
                 count = self._socket.recv_into(self._decoder.room())
+            except BlockingIOError:
+                raise
             except OSError:
                 return None
             if not count:
                 return None
             self._decoder.received(count)
-        if message.kind is kind:
-            return message
-        self._left = message
-        return None
-
-    def _received(self) -> Message | None:
-        """Return the next message if all of it was read already."""
-        message, self._left = self._left, None
-        return self._decoder.next() if message is None else message
-
-    async def _fill(self) -> int:
-        while True:
-            try:
-                count = self._socket.recv_into(self._decoder.room())
-            except BlockingIOError:
-                await self._readable()
-            except OSError:
-                return 0
-            else:
-                self._decoder.received(count)
-                return count
+        return message
 
     async def _readable(self) -> None:
         """Wait until there is something to read, and read nothing: so a cancellation loses nothing."""
