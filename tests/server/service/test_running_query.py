@@ -18,17 +18,20 @@ from dagfusion_client.errors import (
     RemoteEngineUnavailableError,
     ResourcesError,
     StaleObjectError,
+    WorkerDiedError,
 )
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_server.service import running_query
+from dagfusion_server.service import running_query, worker_handle
 from dagfusion_server.service.admission import Admission
 from dagfusion_server.service.query_registry import Query, Registry
 from dagfusion_server.service.repeated_statements import RepeatedStatements
 from dagfusion_server.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_server.service.spark_tables import SparkTables
+from dagfusion_server.service.worker_pool import Pool
 from dagfusion_server.worker.messages import Cost, End, Kind, Message, Mode, Planned, SparkRun
+from tests.server.service.workers import CONFIGURATION, FakeProcess
 
 ANN = Caller("ann", ALL, "http")
 SCHEMA = pa.schema({"a": pa.int64()})
@@ -247,6 +250,31 @@ def test_what_only_plans_gives_the_schema_and_the_explanation(opened: Any) -> No
         explained, _ = opened([PLANNED, message(Kind.end, End(explanation=found))], mode=Mode.explain)
         assert (await explained.begin()).explanation == found
 
+    run(test)
+
+
+class Hasty(FakeProcess):
+    """A process that sends rows and no plan."""
+
+    is_ready = True
+
+    async def send(self, kind: Kind, *_: object) -> None:
+        await super().send(kind)
+        if kind is Kind.statement:
+            self.say(FIRST, END)
+
+
+@pytest.mark.parametrize("mode", [Mode.run, Mode.describe])
+def test_rows_without_a_plan_are_a_fault_of_the_worker(monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    async def test() -> None:
+        registry, pool = Registry(10), Pool(1, lambda: CONFIGURATION, 1 << 30, 0.01)
+        await pool.start()
+        with pytest.raises(WorkerDiedError, match="crashed during this statement"):
+            await ActiveQuery(parts(registry, pool, Admission(1, 1, 0, 0)), Query("SELECT 1"), ANN, mode).begin()
+        assert [info.state for info in registry.infos(ANN)] == ["failed"]
+        await pool.close()
+
+    monkeypatch.setattr(worker_handle, "WorkerProcess", Hasty)
     run(test)
 
 

@@ -75,9 +75,9 @@ def test_the_end_gives_a_warm_worker_back(leased: Callable[[Test], None]) -> Non
 def test_only_the_end_is_taken_before_it_is_waited_for(leased: Callable[[Test], None]) -> None:
     async def test(worker: Handle, process: FakeProcess, given_back: list[bool]) -> None:
         await statement(worker, process)
-        process.say(DATA)
+        process.say(PLANNED)
         assert worker.end() is None
-        assert await worker.next() is DATA
+        assert await worker.next() is PLANNED
         assert given_back == []
 
     leased(test)
@@ -120,7 +120,7 @@ def test_a_stopped_statement_is_read_to_its_end(leased: Callable[[Test], None], 
             WorkerState.stopping,
             [Kind.configure, Kind.statement, Kind.cancel],
         )
-        process.say(DATA, END)
+        process.say(PLANNED, DATA, END)
         with pytest.raises(QueryCancelledError, match="by the test"):
             await (worker.next() if reader is None else reader)
         await until(lambda: bool(given_back))
@@ -227,6 +227,18 @@ def test_a_malformed_message_kills_the_worker(leased: Callable[[Test], None]) ->
     async def test(worker: Handle, process: FakeProcess, given_back: list[bool]) -> None:
         await statement(worker, process)
         process.is_malformed = True
+        with pytest.raises(WorkerDiedError, match="SIGKILL"):
+            await worker.next()
+        assert (worker.life.kill_reason, given_back) == ("it sent a malformed message", [False])
+
+    leased(test)
+
+
+@pytest.mark.parametrize("message", [DATA, END])
+def test_a_result_without_its_plan_kills_the_worker(leased: Callable[[Test], None], message: Message) -> None:
+    async def test(worker: Handle, process: FakeProcess, given_back: list[bool]) -> None:
+        await statement(worker, process)
+        process.say(message, END)
         with pytest.raises(WorkerDiedError, match="SIGKILL"):
             await worker.next()
         assert (worker.life.kill_reason, given_back) == ("it sent a malformed message", [False])

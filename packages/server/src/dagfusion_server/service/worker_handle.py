@@ -307,7 +307,10 @@ class Handle:
             message = await self._receive()
             if message is None:
                 raise await self._death()
-            self._has_begun = True
+            is_first, self._has_begun = not self._has_begun, True
+            if is_first and self._is_query and message.kind in (Kind.data, Kind.end):  # its plan is missing
+                self.kill(_MALFORMED)
+                raise await self._death()
             if message.kind is Kind.failed:
                 error = self._error or message.read(Failure).error()
                 if isinstance(error, InternalError):  # a fault of this program, which the worker's log describes
