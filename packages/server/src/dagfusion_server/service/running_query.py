@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -45,7 +45,6 @@ _log = logging.getLogger(__name__)
 
 _MORE_TRIES = 2  # than there are workers, each of which may turn out to be at its end
 _REFRESH_S = 3.0
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ class ActiveQuery:
             self._spark_run = await self._run_on_spark(choice, pinned)
             states = states if self._spark_run is None else lambda: pinned
         try:
-            await self._on_worker(lambda: self._statement(states(), self._mode), self._receive_first)
+            await self._receive_first(*await self._planned(states, self._mode, EngineChoice.local))
         except RemoteEngineError as error:  # before the first rows
             is_lost = isinstance(error, RemoteEngineUnavailableError)
             if self._error is not None or self._spark_run is None or choice is not EngineChoice.auto or is_lost:
@@ -266,62 +265,52 @@ class ActiveQuery:
 
     async def _run_on_spark(self, choice: EngineChoice, states: Mapping[str, EnvironmentState]) -> SparkRun | None:
         """Return how Spark runs the statement, after a worker has planned it; None if a worker runs it."""
-        planned = await self._on_worker(
-            lambda: self._statement(states, Mode.describe, choice=choice), self._receive_plan
-        )
-        finding = self._shared.spark.run(choice, planned, states, self._past, self._caller.grants)
+        worker, plan = await self._planned(lambda: states, Mode.describe, choice)
+        await worker.next()  # the end
+        self._worker = None
+        finding = self._shared.spark.run(choice, plan.read(Planned), states, self._past, self._caller.grants)
         found: SparkRun | None = await self._interruptible(finding)
         return found
 
-    async def _on_worker(self, statement: Callable[[], Statement], receive: Callable[[Handle], Awaitable[T]]) -> T:
-        """Run a statement on a worker, and return what is received first."""
+    async def _planned(
+        self, states: Callable[[], Mapping[str, EnvironmentState]], mode: Mode, choice: EngineChoice
+    ) -> tuple[Handle, Message]:
+        """Send the statement to a worker, and return the worker with its first message: the plan.
+
+        The states are asked for once there is a worker, so that they are no older than they have to be.
+        """
+        pool = self._shared.pool
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
-            worker = await self._lease()
+            worker: Handle = pool.lease_idle() or await self._interruptible(pool.lease(), Handle.release)
             try:
-                made, parameters = statement(), encode_parameters(self._query.params)
+                statement, parameters = self._statement(states(), mode, choice), encode_parameters(self._query.params)
             except BaseException:
                 worker.release()
                 raise
             self._worker = worker
             try:
-                await worker.begin(made, parameters)
-                return await receive(worker)
+                await worker.begin(statement, parameters)
+                return worker, await worker.next()
             except NeverStarted:
                 self._worker = None
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
 
-    async def _receive_plan(self, worker: Handle) -> Planned:
-        """Receive all of a statement that is only described."""
-        planned = await worker.next()
-        await worker.next()
-        self._worker = None
-        return planned.read(Planned)
-
-    async def _lease(self) -> Handle:
-        if (idle := self._shared.pool.lease_idle()) is not None:
-            return idle
-        worker: Handle = await self._interruptible(self._shared.pool.lease(), Handle.release)
-        return worker
-
-    async def _receive_first(self, worker: Handle) -> None:
-        while True:
-            message = await worker.next()
-            if message.kind is Kind.planned:
-                self._schema, planned = message.body, message.read(Planned)
-                self._record.planned(planned)
-            elif message.kind is Kind.end:
-                self._end(message)
-                self.explanation = message.read(End).explanation
-                return
-            else:
-                self._record.streaming()
-                self._taken_at = time.perf_counter()
-                self._watch_client()
-                self._first = message.body
-                if (end := worker.end()) is not None:
-                    self._end(end)
-                    self._keep(planned, end)
-                return
+    async def _receive_first(self, worker: Handle, plan: Message) -> None:
+        """Record the plan, and receive the first bytes, or the end if there are none."""
+        self._schema, planned = plan.body, plan.read(Planned)
+        self._record.planned(planned)
+        message = await worker.next()
+        if message.kind is Kind.end:
+            self._end(message)
+            self.explanation = message.read(End).explanation
+            return
+        self._record.streaming()
+        self._taken_at = time.perf_counter()
+        self._watch_client()
+        self._first = message.body
+        if (end := worker.end()) is not None:
+            self._end(end)
+            self._keep(planned, end)
 
     def _keep(self, planned: Planned, end: Message) -> None:
         """Keep a result that came at once, if a worker had kept it."""
@@ -371,13 +360,7 @@ class ActiveQuery:
             if self._place is not None:
                 self._shared.admission.leave(self._place, self._record.ran_s)
 
-    def _statement(
-        self,
-        states: Mapping[str, EnvironmentState],
-        mode: Mode,
-        *,
-        choice: EngineChoice = EngineChoice.local,
-    ) -> Statement:
+    def _statement(self, states: Mapping[str, EnvironmentState], mode: Mode, choice: EngineChoice) -> Statement:
         query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows
         return Statement(
             id=self.id,
