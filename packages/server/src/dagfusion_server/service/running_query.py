@@ -200,21 +200,16 @@ class ActiveQuery:
         self._close(error)
 
     async def _admission(self) -> None:
-        admitted = asyncio.Event()
+        """Wait until the query may run, for as long as it may wait."""
+        admitted, limit_s = asyncio.Event(), self._shared.settings.queue_timeout_s
         self._place = self._shared.admission.enter(self._caller.user, admitted.set)
         if not admitted.is_set():
-            await self._queued(admitted)
-        if self._error is not None:
-            raise self._error
+            timer = self._loop.call_later(limit_s, lambda: self.stop(self._shared.admission.too_busy(limit_s)))
+            try:
+                await self._interruptible(admitted.wait())
+            finally:
+                timer.cancel()
         self._record.admitted()
-
-    async def _queued(self, admitted: asyncio.Event) -> None:
-        limit_s = self._shared.settings.queue_timeout_s
-        timer = self._loop.call_later(limit_s, lambda: self.stop(self._shared.admission.too_busy(limit_s)))
-        try:
-            await self._interruptible(admitted.wait())
-        finally:
-            timer.cancel()
 
     async def _interruptible(self, awaitable: Any, undo: Callable[[Any], None] | None = None) -> Any:
         """Wait for something that `stop` may cut short."""
