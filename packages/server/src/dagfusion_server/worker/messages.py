@@ -21,6 +21,7 @@ from dagfusion_client.documents import codec
 from dagfusion_client.documents.query_documents import ExplanationDocument, Failure, ScanStats
 from dagfusion_client.engine_choice import EngineChoice
 from dagfusion_client.formats import Format
+from dagfusion_client.parameters import Values
 from dagfusion_interop.spark import SparkServer
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.settings import Settings
@@ -365,9 +366,9 @@ def encode_parameters(row: pa.RecordBatch | None) -> bytes:
     return encoded
 
 
-def decode_parameters(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
-    """Return the parameters by name; None if there are none."""
+def decode_parameters(body: memoryview | bytes) -> Values:
+    """Return the parameters by name."""
     if not len(body):
-        return None
+        return {}
     row = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
     return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}

@@ -35,6 +35,7 @@ from dagfusion_server.worker.messages import (
     Phase,
     SocketClosedError,
     Statement,
+    decode_parameters,
     encode,
 )
 from dagfusion_server.worker.result_chunks import ResultChunks, Send
@@ -105,7 +106,8 @@ class StatementExecution:
             if self._statement.mode is Mode.fetch:
                 self._fetch(send)
                 return
-            plan = self._engine.plan(self._statement, body)
+            values = decode_parameters(body)
+            plan = self._engine.plan(self._statement, values)
             self._shown = StatementRedactor(self._redactor, plan.folders)
             prepared = plan.prepared
             plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
@@ -126,7 +128,7 @@ class StatementExecution:
                     if plans is not None:
                         batches = Finished(plans)
                     elif self._statement.spark is not None:
-                        batches = self._engine.spark.run(self._statement, prepared, body)
+                        batches = self._engine.spark.run(self._statement, prepared, values)
                     else:
                         batches = self._engine.run(prepared, result_cache=result_cache, cancelled=self._cancelled)
                     if batches.path is not None:

@@ -16,6 +16,7 @@ import uvloop
 
 from dagfusion_client.documents.query_documents import ScanStats
 from dagfusion_client.errors import InternalError, PlanError, QueryError, ResourcesError
+from dagfusion_client.parameters import Values
 from dagfusion_client.returned_values import Explanation
 from dagfusion_client.sql_text import parse_table
 from dagfusion_contract.naming import TableName
@@ -42,7 +43,6 @@ from dagfusion_server.worker.messages import (
     PastSource,
     Planned,
     Statement,
-    decode_parameters,
 )
 from dagfusion_server.worker.spark_statements import SparkStatements
 
@@ -160,8 +160,12 @@ class WorkerEngine(Engine):
         merged = self._scopes.merged(snapshots, unavailable, Grants(frozenset(grants)))
         return merged, {name: snapshot.generation for name, snapshot in snapshots.items()}
 
-    def plan(self, statement: Statement, body: memoryview | bytes) -> StatementPlan:
+    def plan(self, statement: Statement, values: Values) -> StatementPlan:
         """Plan a statement over the snapshot that its caller may read.
+
+        Args:
+            statement: The statement.
+            values: Its parameters.
 
         Raises:
             QueryError: The statement cannot be run.
@@ -170,11 +174,11 @@ class WorkerEngine(Engine):
         snapshot, generations = self.snapshot(statement.environments, statement.grants)
         cached = self.cached_plans
         if statement.past is None:
-            prepared = self.prepare(statement.sql, decode_parameters(body), snapshot)
+            prepared = self.prepare(statement.sql, values, snapshot)
         else:
             past = self._past.snapshot(statement.past, statement.grants)
             generations = {source.environment: source.event_id for source in statement.past}
-            prepared = self.prepare(statement.sql, decode_parameters(body), past, snapshot)
+            prepared = self.prepare(statement.sql, values, past, snapshot)
         folders = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
         if folders and _names_files(prepared.statement[0], prepared):
             raise PlanError(
@@ -189,7 +193,7 @@ class WorkerEngine(Engine):
             path=prepared.path,
             runs=_runs(prepared),
             warnings=prepared.warnings,
-            tables=self.spark.tables(statement, prepared, body),
+            tables=self.spark.tables(statement, prepared, values),
         )
         return StatementPlan(prepared, facts, folders)
 
