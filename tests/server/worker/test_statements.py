@@ -19,7 +19,6 @@ from dagfusion_server.worker.limits import EXIT_CODE
 from dagfusion_server.worker.messages import HEADER, Configuration, Kind, Message, Phase, Statement
 from dagfusion_server.worker.result_chunks import ResultChunks
 from dagfusion_server.worker.statements import BusyThreadsError, Statements
-from dagfusion_server.worker.worker_engine import RedactedPlans
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})
 STATEMENT = Statement(id="1", sql="SELECT 1", environments={}, grants=["*"], limit_rows=1, limit_bytes=1)
@@ -96,17 +95,15 @@ def test_a_statement_that_waited_for_one_that_left_threads_does_not_begin(monkey
     statements._engine.close()
 
 
-@pytest.mark.parametrize("is_analysis", [False, True])
-def test_the_last_message_has_the_requests_for_local_copies(*, is_analysis: bool) -> None:
+def test_the_last_message_has_the_requests_for_local_copies() -> None:
     rows = pa.table({"n": [1]})
     batches = Finished(rows)
     batches.fetches = [TableFetch("local_default.t", 2, 30, 0.1, 0.2)]
     batches.copies = CopyUse(5, 2)
-    read = RedactedPlans(batches, str) if is_analysis else batches
     sent: list[Any] = []
     statement = replace(STATEMENT, limit_bytes=10_000)
     output = ResultChunks(statement, rows.schema, [], lambda *messages: sent.extend(messages))
-    output.finish(first_batch_s=0.1, batches=read, requests=2)
+    output.finish(first_batch_s=0.1, batches=batches, requests=2)
     [end] = sent[-1]
     assert end[:1] == Kind.end.value
     fetches = [{"table": "local_default.t", "requests": 2, "bytes": 30, "began_s": 0.1, "ended_s": 0.2}]

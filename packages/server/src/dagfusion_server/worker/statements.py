@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from dagfusion_client.documents.query_documents import Failure
 from dagfusion_client.errors import QueryCancelledError, QueryError
 from dagfusion_client.returned_values import Explanation
@@ -39,7 +41,7 @@ from dagfusion_server.worker.messages import (
     encode,
 )
 from dagfusion_server.worker.result_chunks import ResultChunks, Send
-from dagfusion_server.worker.worker_engine import RedactedPlans, WorkerEngine, with_tables
+from dagfusion_server.worker.worker_engine import WorkerEngine, with_tables
 
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _FETCHED_AT_ONCE = 8  # objects that no query waits for
@@ -133,11 +135,7 @@ class StatementExecution:
                         batches = self._engine.run(prepared, result_cache=result_cache, cancelled=self._cancelled)
                     if batches.path is not None:
                         planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
-                    if prepared.is_analysis:
-                        batches = RedactedPlans(
-                            batches, lambda text: self._shown.plan(with_tables(prepared.shown(text)))
-                        )
-                    self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
+                    self._stream(batches, prepared, ResultChunks(self._statement, schema, planned, send), began)
 
     def _fetch(self, send: Send) -> None:
         self._mark(Phase.running)
@@ -188,7 +186,7 @@ class StatementExecution:
             send(encode(Kind.failed, Failure.of(failure, text)))
             self._is_whole = False
 
-    def _stream(self, batches: Batches, output: ResultChunks, began: float) -> None:
+    def _stream(self, batches: Batches, prepared: Prepared, output: ResultChunks, began: float) -> None:
         with self._lock:
             self._batches = batches
             if self._cancelled.is_set():
@@ -197,6 +195,8 @@ class StatementExecution:
         if not batches.wait(AT_ONCE_S):
             output.flush()
         while (batch := batches.next()) is not None:
+            if prepared.is_analysis:
+                batch = self._redacted(batch, prepared)
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
             batches.wait(0.0)  # have the next one made while this one is encoded
             if not output.write(batch):
@@ -213,6 +213,14 @@ class StatementExecution:
         requests = self._requests.count() if self._statement.spark is None else None  # Spark's are not known
         cost = output.finish(first_batch_s=took_s, batches=batches, requests=requests)
         self._is_counted = cost.requests_s == 0.0  # else some may still be sent, of rows that a LIMIT left out
+
+    def _redacted(self, batch: pa.RecordBatch, prepared: Prepared) -> pa.RecordBatch:
+        """Return a batch of an EXPLAIN ANALYZE, whose texts are plans as DataFusion writes them, for the caller."""
+        columns = [
+            pa.array([self._shown.plan(with_tables(prepared.shown(text))) for text in column.to_pylist()], column.type)
+            for column in batch
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
     def _check(self) -> None:
         if self._cancelled.is_set():

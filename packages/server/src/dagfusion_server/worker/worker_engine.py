@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -29,10 +29,8 @@ from dagfusion_query.engine.copy_requests import Missing, RequestTime
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import INPUT_FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.object_requests import new_objects
-from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.engine.runtime import Job
 from dagfusion_query.grant_names import EVERYTHING
-from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.scan.archived_files import split_archived
 from dagfusion_query.scan.listing_tables import HIDDEN
 from dagfusion_query.settings import Settings
@@ -264,67 +262,6 @@ class WorkerEngine(Engine):
             folders = {str(PurePosixPath(local_path(uri)).parent) for uri in ends.values() if uri}
             self._folders[table] = os.path.commonpath(folders).rstrip("/") if folders else ""
         return self._folders[table]
-
-
-class RedactedPlans:
-    """The batches of an EXPLAIN ANALYZE, whose texts are plans.
-
-    Args:
-        batches: The plans as DataFusion writes them.
-        shown: Returns a plan as the caller may read it.
-    """
-
-    def __init__(self, batches: Batches, shown: Callable[[str], str]) -> None:
-        self._batches, self._shown = batches, shown
-
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, or None at the end."""
-        if (batch := self._batches.next()) is None:
-            return None
-        columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
-        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the next batch; see `Batches`."""
-        return self._batches.wait(timeout_s)
-
-    def check(self) -> None:
-        """Compare the objects that were read so far with their events."""
-        self._batches.check()
-
-    def cancel(self) -> None:
-        """Cancel the batches that are left."""
-        self._batches.cancel()
-
-    @property
-    def path(self) -> str | None:
-        """The path of execution, if it differs from the plan."""
-        return self._batches.path
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes read so far."""
-        return self._batches.bytes_read
-
-    @property
-    def files_read(self) -> int:
-        """Files opened so far."""
-        return self._batches.files_read
-
-    @property
-    def requests_s(self) -> float:
-        """Seconds of requests to object stores so far."""
-        return self._batches.requests_s
-
-    @property
-    def fetches(self) -> Sequence[TableFetch]:
-        """The requests so far that made local copies."""
-        return self._batches.fetches
-
-    @property
-    def copies(self) -> CopyUse:
-        """The local copies that were needed so far."""
-        return self._batches.copies
 
 
 def with_tables(text: str) -> str:
