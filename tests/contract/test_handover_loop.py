@@ -39,6 +39,6 @@ def test_a_hand_over_within_another_ends_only_itself(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(HandoverLoop, "_write_to_self", wake)
     loop.call_soon_threadsafe(print)
-    loop.close()
 
-    assert loop.is_closed()
+    assert not loop._handing_over
+    loop.close()

@@ -16,6 +16,14 @@ with connection:
     "not closed": """
 assert connection.sql("SELECT 1").to_arrow().num_rows == 1
 """,
+    "by a fork": """
+import os, warnings
+warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside threads
+assert connection.sql("SELECT 1").to_arrow().num_rows == 1
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+""",
     "in the middle of a result": """
 batches = iter(connection.sql("SELECT a.value FROM range(0, 100000) a, range(0, 100000) b"))
 next(batches)

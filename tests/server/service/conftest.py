@@ -29,6 +29,7 @@ from dagfusion_server.service.query_registry import Query
 from dagfusion_server.service.running_query import ActiveQuery
 from dagfusion_server.service.service import Service
 from tests.query.engine.conftest import Lake
+from tests.waiting import PATIENCE_S
 
 T = TypeVar("T")
 CURSOR = Cursor(Watermark(0, 0, 0), {})
@@ -80,7 +81,7 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self.start(coroutine).result(60)
+        return self.start(coroutine).result(180)
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -149,7 +150,7 @@ class Served:
 
         return self.loop.run(asked())
 
-    def wait_for(self, condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
         """Wait until something is so; fail when it does not get so."""
 
         async def wait() -> None:

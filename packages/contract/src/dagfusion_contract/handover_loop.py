@@ -6,19 +6,19 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-_END_S = 5.0  # that a thread has to leave the loop; it needs the time of one system call
+_END_S = 5.0  # to wait for the threads that wake the loop; each needs the time of one system call
 
 
 class HandoverLoop(asyncio.SelectorEventLoop):
-    """An event loop that closes only when no thread is in the middle of handing a result to it.
+    """An event loop whose `close` waits for the threads that are in the middle of handing a result to it.
 
     A thread gives up the GIL while it wakes the loop. If it asks for the GIL again when Python has begun to shut down,
     CPython (before 3.14) exits the thread, which unwinds through frames of Rust and aborts the process.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._handing_over: dict[object, None] = {}
+        super().__init__()
 
     def call_soon_threadsafe(  # type: ignore[override]  # typeshed binds the arguments to the callback
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -32,8 +32,12 @@ class HandoverLoop(asyncio.SelectorEventLoop):
             del self._handing_over[this]  # not by a call: after one, the thread may give up the GIL
 
     def close(self) -> None:
-        """Wait for the threads that hand over results, and close the loop."""
+        """Close the loop, when no thread hands over a result, or after five seconds."""
+        self._wait()
+        super().close()
+        self._wait()  # for a thread that began in between
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + _END_S
         while self._handing_over and time.monotonic() < deadline:
             time.sleep(0.001)
-        super().close()

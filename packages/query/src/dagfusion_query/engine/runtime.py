@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
@@ -105,7 +106,8 @@ class Loop:
         self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name="dagfusion-execute", daemon=True)
         self._thread.start()
-        atexit.register(self.close)  # no thread of a library may come back to Python later, also if nobody closes this
+        self._process = os.getpid()
+        atexit.register(self._close_at_exit)
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         """Start a coroutine; cancelling the future cancels it.
@@ -125,11 +127,16 @@ class Loop:
             if self._closed:
                 return
             self._closed = True
-        atexit.unregister(self.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._end())
         self._loop.close()
+        atexit.unregister(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        """Close the loop of a connection that nobody closed, so that no result is handed over later."""
+        if os.getpid() == self._process:  # a fork has no thread of the loop
+            self.close()
 
     async def _end(self) -> None:
         """Start what was submitted last, and cancel it with the rest: a task that never starts prints a warning."""
