@@ -1,4 +1,4 @@
-"""A loop closes when nobody is in the middle of handing a result to it."""
+"""A loop waits for threads that are handing it a result before it closes."""
 
 import threading
 

@@ -81,8 +81,9 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
     opened.set_default_timeout(PATIENCE_S * 1000)
     opened.grant_permissions(["clipboard-read", "clipboard-write"])
-    # A request right after a page's first route may pass it by, so interception is on from the beginning.
-    opened.route("**/intercepted-by-nobody", lambda route: route.abort())
+    # The browser needs a moment to turn interception on, and may not intercept a request right after a page's first
+    # route. So a route that matches no request turns it on here.
+    opened.route("**/no-such-path", lambda route: route.abort())
     yield opened
     opened.close()
 

@@ -134,7 +134,7 @@ class Loop:
         atexit.unregister(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
-        """Close the loop of a connection that nobody closed, so that no result is handed over later."""
+        """Close the loop at the end of the process, if the program has not closed its connection."""
         if os.getpid() == self._process:  # a fork has no thread of the loop
             self.close()
 

@@ -157,14 +157,17 @@ def splice(optimized: LogicalPlan, planning: Planning) -> Spliced:
         encoded = message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded))
     if is_deep and not is_decoded(encoded, context):
         raise NotSpliceable("the physical plan is nested too deep to be decoded")
-    without_large = planning._replace(avoid={scan_table.table.name for scan_table in planning.tables})
+    without_large = None
+    if any(read.scan.large for read in reads):
+        every = {scan_table.table.name for scan_table in planning.tables}
+        without_large = partial(splice, optimized, planning._replace(avoid=every))
     return Spliced(
         encoded,
         answered,
         reads,
         frozenset((s.scan.table.environment, s.scan_table.store) for s in slots if s.scan.count and s.scan_table.store),
         partial(splice, optimized, planning._replace(policy=None)),
-        partial(splice, optimized, without_large) if any(read.scan.large for read in reads) else None,
+        without_large,
     )
 
 

@@ -272,7 +272,7 @@ class ActiveQuery:
     ) -> tuple[Handle, Message]:
         """Send the statement to a worker, and return the worker with its first message: the plan.
 
-        The states are asked for once there is a worker, so that they are no older than they have to be.
+        The catalogs are taken when there is a worker, not before, so that they are current.
         """
         pool = self._shared.pool
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
